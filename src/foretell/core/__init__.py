@@ -1,0 +1,1 @@
+"""The rules, without I/O: signatures, batches, manifests, calls."""

@@ -1,0 +1,166 @@
+"""A batch is a number of rows under named fields: rows in, rows out.
+
+Rules:
+
+1. A batch is made of rows (plain tuples), of columns, or of one matrix, and becomes the
+   others only when asked: a request of one row costs no numpy until its batch runs.
+2. Its fields say names and dtypes; every column has the field's dtype and `n_rows` entries,
+   a shaped field's column is (n_rows, *shape).
+3. Values were accepted by the signature before. Missing is NaN in floating-point columns,
+   None in (object) columns of BYTES and nullable BOOL.
+4. A batch is never changed; slices of arrays are views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from foretell.core.signature import Array, Datatype, Field, dense_datatype
+
+Row = tuple[Any, ...]
+
+
+class Batch:
+    """`n_rows` rows of `fields`."""
+
+    __slots__ = ("_columns", "_matrix", "_rows", "fields", "n_rows")
+
+    def __init__(
+        self,
+        fields: tuple[Field, ...],
+        n_rows: int,
+        *,
+        rows: Sequence[Row] | None = None,
+        columns: tuple[Array, ...] | None = None,
+        matrix: Array | None = None,
+    ) -> None:
+        self.fields = fields
+        self.n_rows = n_rows
+        self._rows = rows
+        self._columns = columns
+        self._matrix = matrix
+
+    @classmethod
+    def from_rows(cls, fields: tuple[Field, ...], rows: Sequence[Row]) -> Batch:
+        """A batch of tuples in the order of `fields`; nothing is converted yet."""
+        return cls(fields, len(rows), rows=rows)
+
+    @classmethod
+    def from_columns(cls, fields: tuple[Field, ...], columns: Sequence[Array]) -> Batch:
+        """A batch of one array a field. Raises ValueError when numbers or lengths differ."""
+        if len(columns) != len(fields):
+            raise ValueError(f"{len(columns)} columns for {len(fields)} fields")
+        n_rows = len(columns[0])
+        for known, column in zip(fields, columns, strict=True):
+            if len(column) != n_rows:
+                raise ValueError(f"column {known.name!r} has {len(column)} rows, not {n_rows}")
+        return cls(fields, n_rows, columns=tuple(columns))
+
+    @classmethod
+    def from_matrix(cls, fields: tuple[Field, ...], matrix: Array) -> Batch:
+        """A batch of one (n, k) array over k scalar fields of its dtype. Raises ValueError."""
+        if matrix.ndim != 2 or matrix.shape[1] != len(fields):
+            raise ValueError(f"a matrix of shape {matrix.shape} for {len(fields)} fields")
+        return cls(fields, len(matrix), matrix=matrix)
+
+    @classmethod
+    def concat(cls, batches: Sequence[Batch]) -> Batch:
+        """All rows of `batches` (of the same fields), in order."""
+        if len(batches) == 1:
+            return batches[0]
+        fields, n_rows = batches[0].fields, sum(batch.n_rows for batch in batches)
+        if all(batch._rows is not None for batch in batches):
+            return cls(fields, n_rows, rows=[row for batch in batches for row in batch.rows])
+        if dense_datatype(fields) is not None:
+            return cls(fields, n_rows, matrix=np.concatenate([batch.matrix for batch in batches]))
+        parts = zip(*(batch.columns for batch in batches), strict=True)
+        return cls(fields, n_rows, columns=tuple(np.concatenate(part) for part in parts))
+
+    @property
+    def columns(self) -> tuple[Array, ...]:
+        """One array a field, in order."""
+        if self._columns is None:
+            if self._matrix is not None:
+                self._columns = tuple(self._matrix.T)
+            else:
+                values = zip(*self.rows, strict=True) if self.n_rows else ((),) * len(self.fields)
+                self._columns = tuple(
+                    _column(f, part) for f, part in zip(self.fields, values, strict=True)
+                )
+        return self._columns
+
+    @property
+    def matrix(self) -> Array:
+        """The (n_rows, k) array of a dense batch. Raises ValueError when it is not dense."""
+        if self._matrix is None:
+            datatype = dense_datatype(self.fields)
+            if datatype is None:
+                raise ValueError("columns of different datatypes form no matrix")
+            if self._rows is not None:
+                shape = (self.n_rows, len(self.fields))
+                self._matrix = np.array(self._rows, dtype=datatype.numpy).reshape(shape)
+            else:
+                self._matrix = np.column_stack(self.columns)
+        return self._matrix
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows as tuples of plain Python values; a shaped field's value is nested lists."""
+        if self._rows is None:
+            if self._matrix is not None:
+                self._rows = [tuple(row) for row in self._matrix.tolist()]
+            else:
+                self._rows = list(zip(*(column.tolist() for column in self.columns), strict=True))
+        return self._rows
+
+    def column(self, name: str) -> Array:
+        """The column of the field called `name`. Raises KeyError."""
+        for known, column in zip(self.fields, self.columns, strict=True):
+            if known.name == name:
+                return column
+        raise KeyError(name)
+
+    def slice(self, start: int, stop: int) -> Batch:
+        """Rows `start` to `stop`, as views."""
+        n_rows = max(0, min(stop, self.n_rows) - start)
+        if self._matrix is not None:
+            return Batch(self.fields, n_rows, matrix=self._matrix[start:stop])
+        if self._columns is not None:
+            cut = tuple(column[start:stop] for column in self._columns)
+            return Batch(self.fields, n_rows, columns=cut)
+        return Batch(self.fields, n_rows, rows=self.rows[start:stop])
+
+    def split(self, sizes: Sequence[int]) -> Iterator[Batch]:
+        """Consecutive batches of `sizes` rows. Raises ValueError when they don't add up."""
+        if sum(sizes) != self.n_rows:
+            raise ValueError(f"sizes add up to {sum(sizes)}, not to {self.n_rows} rows")
+        start = 0
+        for size in sizes:
+            yield self.slice(start, start + size)
+            start += size
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __repr__(self) -> str:
+        return f"Batch({self.n_rows} rows of {', '.join(f.name for f in self.fields)})"
+
+
+def _column(known: Field, values: Sequence[Any]) -> Array:
+    """Accepted values as one array: object where None may stand in it."""
+    boxed = known.datatype is Datatype.BYTES or (known.datatype is Datatype.BOOL and known.nullable)
+    if not boxed:
+        return np.array(values, dtype=known.datatype.numpy).reshape(len(values), *_sizes(known))
+    if known.shape:
+        return np.array([np.asarray(value, dtype=object) for value in values], dtype=object)
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def _sizes(known: Field) -> tuple[int, ...]:
+    # reshape infers one size at most: with more than one open, numpy's own shape stands
+    return known.shape if known.shape.count(-1) <= 1 else ()

@@ -1,0 +1,139 @@
+"""A manifest is what a package says about itself: `model.json`.
+
+Rules:
+
+1. A package is a folder `<repository>/<model>/<version>/` with `model.json` and artifact files.
+2. `steps` run in order: each step but the last transforms, the last one predicts. A step
+   names its runtime and its artifacts, relative to the package.
+3. Every artifact is listed with its SHA-256 and size; what is not listed is not read.
+4. Names and versions are free strings of letters, digits and `._+-`, starting with a letter
+   or digit, so that they are safe in paths, URLs and metric labels.
+5. Unknown keys are refused: a newer `schema_version` may mean something we would miss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from foretell.core.signature import Signature
+from foretell.errors import BadPackage
+
+FILENAME = "model.json"
+SCHEMA_VERSION = 1
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if it may stand in a path and a URL. Raises BadPackage saying what may."""
+    if not (0 < len(name) <= 128 and name[0].isalnum() and _NAME_CHARACTERS.issuperset(name)):
+        raise BadPackage(
+            f"{what} {name!r} is not usable: take up to 128 letters, digits and . _ + -, "
+            "starting with a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file of a package: its path relative to the package, digest and size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        parts = self.path.split("/")
+        if self.path.startswith("/") or "\\" in self.path or {"", ".", ".."} & set(parts):
+            raise BadPackage(f"artifact path {self.path!r} leaves the package")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage of a model: a runtime, the artifact paths it reads, and its options."""
+
+    runtime: str
+    files: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a package says about itself.
+
+    `created_at` is RFC 3339 in UTC; `libraries` maps distribution names to the versions the
+    package was made with; `trusted` records that `--trust` was given; `compile_report` and
+    `baseline` are None until compilation and drift fill them.
+    """
+
+    name: str
+    version: str
+    created_at: str
+    signature: Signature
+    steps: tuple[Step, ...]
+    files: tuple[Artifact, ...]
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
+    compile_report: Mapping[str, Any] | None = None
+    baseline: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "model name")
+        check_name(self.version, "version")
+        if not self.steps:
+            raise BadPackage(f"package {self.name} {self.version} has no steps")
+        listed = {artifact.path for artifact in self.files}
+        for step in self.steps:
+            for path in step.files:
+                if path not in listed:
+                    raise BadPackage(f"step {step.runtime!r} reads {path!r}, which is not listed")
+
+    def to_text(self) -> str:
+        """The manifest as `model.json` holds it."""
+        told: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+        for known in fields(self):
+            told[known.name] = getattr(self, known.name)
+        told["signature"] = self.signature.describe()
+        told["steps"] = [
+            {"runtime": step.runtime, "files": step.files, "options": step.options}
+            for step in self.steps
+        ]
+        told["files"] = [
+            {"path": artifact.path, "sha256": artifact.sha256, "size": artifact.size}
+            for artifact in self.files
+        ]
+        return json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str) -> Manifest:
+        """The manifest in `text`. Raises BadPackage saying what is wrong with it."""
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadPackage(f"{FILENAME} is not JSON: {error}") from error
+        if not isinstance(told, dict):
+            raise BadPackage(f"{FILENAME} does not hold an object")
+        schema_version = told.pop("schema_version", None)
+        if schema_version != SCHEMA_VERSION:
+            raise BadPackage(
+                f"{FILENAME} has schema version {schema_version!r}; this Foretell reads "
+                f"{SCHEMA_VERSION}: pack the model again, or install the Foretell that made it"
+            )
+        known = {part.name for part in fields(cls)}
+        unknown = sorted(set(told) - known)
+        if unknown:
+            raise BadPackage(f"{FILENAME} has an unknown key {unknown[0]!r}")
+        try:
+            told["signature"] = Signature.from_description(told["signature"])
+            told["steps"] = tuple(
+                Step(step["runtime"], tuple(step["files"]), step["options"])
+                for step in told["steps"]
+            )
+            told["files"] = tuple(Artifact(**artifact) for artifact in told["files"])
+            return cls(**told)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadPackage(f"{FILENAME} is unreadable: {error}") from error
