@@ -12,7 +12,8 @@
     ├── ModelFailed         the model's own code raised, or broke its signature
     ├── BadPackage          a package or model file that is altered, unsafe or unreadable
     ├── MissingExtra        an optional dependency is not installed
-    └── BadSettings         a setting, flag or variable that cannot be used
+    ├── BadSettings         a setting, flag or variable that cannot be used
+    └── StartFailed         the server could not start
 
 Each door has one table from these classes to its own status words; a test demands
 that every leaf stands in every table.
@@ -117,3 +118,9 @@ class BadSettings(ForetellError):
     """A setting, flag or variable that cannot be used; the message names the nearest valid one."""
 
     code = "bad_settings"
+
+
+class StartFailed(ForetellError):
+    """The server could not start: an address is taken, or a worker could not load its models."""
+
+    code = "start_failed"

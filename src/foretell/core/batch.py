@@ -7,7 +7,7 @@ Rules:
 2. Its fields say names and dtypes; every column has the field's dtype and `n_rows` entries,
    a shaped field's column is (n_rows, *shape).
 3. Values were accepted by the signature before. Missing is NaN in floating-point columns,
-   None in (object) columns of BYTES and nullable BOOL.
+   None in (object) columns of BYTES and nullable BOOL; in rows None stands for either.
 4. A batch is never changed; slices of arrays are views.
 """
 

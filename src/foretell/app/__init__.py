@@ -1,0 +1,1 @@
+"""The composition root: settings, wiring, the server, and the command line."""

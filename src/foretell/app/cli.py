@@ -1,0 +1,166 @@
+"""The command line: `foretell pack`, `foretell inspect`, `foretell serve`.
+
+Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
+or a setting cannot be used, 130 interrupted.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import foretell
+from foretell.app import flags
+from foretell.app.settings import Settings
+from foretell.errors import BadSettings, ForetellError
+
+app = typer.Typer(
+    name="foretell",
+    help="Serve a trained model everywhere it is needed, from one package with one signature.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+_stdout = Console(highlight=False, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"foretell {foretell.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Serve a trained model everywhere it is needed, from one package with one signature."""
+
+
+@app.command()
+def pack(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE…",
+            help="A model file, a chain of files in order (scaler.pkl model.pkl), or module:Class.",
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The model's name; the last file's stem if not given.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="The version, any free string.")] = "1.0.0",
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet with rows like those the model was trained on."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The repository to write to.")
+    ] = Path("models"),
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load pickles that reach outside the allow-list.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a package of a trained model: inspect, infer the signature, verify, write."""
+    from foretell import packing
+    from foretell.app.reports import describe, show_package
+    from foretell.engine import repository
+
+    def work() -> Path:
+        return packing.pack(
+            files, name=name, version=version, sample=sample, repository=output, trust=trust
+        )
+
+    if quiet or as_json or not _stderr.is_terminal:
+        folder = work()
+    else:
+        with _stderr.status(f"packing {' → '.join(files)} …"):
+            folder = work()
+    package = repository.read(folder)
+    if as_json:
+        _print_json(describe(package))
+    elif not quiet:
+        show_package(_stdout, package)
+        _stdout.print(f"\n[green]packed[/] {folder}\nserve it with: foretell serve {output}")
+
+
+@app.command()
+def inspect(
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="A repository, a package or a model file.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a package or a raw model file says of itself; nothing in it is run."""
+    from foretell.app.reports import describe, show_file, show_package
+    from foretell.engine import repository
+    from foretell.packing import inspect_file
+
+    if target.is_dir():
+        packages = repository.find(target)
+        told = [describe(package, verified=True) for package in packages]
+        if as_json:
+            _print_json(told[0] if repository.is_package(target) else told)
+            return
+        for package in packages:
+            show_package(_stdout, package)
+    else:
+        inspection = inspect_file(target).describe()
+        if as_json:
+            _print_json(inspection)
+        else:
+            show_file(_stdout, inspection)
+
+
+def serve(targets: list[str], config: Path | None, **told: Any) -> None:
+    """Serve the models of repositories, packages and model files.
+
+    Settings come from foretell.toml, then FORETELL_* variables, then these flags.
+    """
+    from foretell.app import servers, wiring
+    from foretell.app.starting import find_packages
+
+    settings = Settings.read(flags.given(told), config=config)
+    packages = find_packages(targets, settings)
+    servers.run(functools.partial(wiring.build, packages, settings), settings)
+
+
+app.command()(flags.with_settings(serve))
+
+
+def _print_json(told: object) -> None:
+    typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    arguments = sys.argv[1:] if args is None else args
+    sys.exit(_guarded(lambda: app(arguments, standalone_mode=True), arguments))
+
+
+def _guarded(run: Callable[[], Any], arguments: list[str]) -> int:
+    try:
+        run()
+    except ForetellError as error:
+        if "--json" in arguments:
+            _print_json({"error": error.message, "code": error.code})
+        _stderr.print("[bold red]error:[/] ", end="")
+        _stderr.print(error.message, markup=False)
+        return 2 if isinstance(error, BadSettings) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

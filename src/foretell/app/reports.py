@@ -1,0 +1,87 @@
+"""Reports show packages and model files on a terminal, and as JSON-ready data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from foretell.core.signature import Field, spoken
+from foretell.engine.repository import Package, verify
+
+
+def describe(package: Package, *, verified: bool = False) -> dict[str, Any]:
+    """What a package says about itself. With `verified`, digests are checked: BadPackage."""
+    if verified:
+        verify(package)
+    manifest = package.manifest
+    return {
+        "package": str(package.folder),
+        "name": manifest.name,
+        "version": manifest.version,
+        "created_at": manifest.created_at,
+        "steps": [
+            {"runtime": step.runtime, "files": list(step.files), "options": dict(step.options)}
+            for step in manifest.steps
+        ],
+        "signature": manifest.signature.describe(),
+        "files": [
+            {"path": file.path, "sha256": file.sha256, "size": file.size} for file in manifest.files
+        ],
+        "libraries": dict(manifest.libraries),
+        "trusted": manifest.trusted,
+        "compile_report": manifest.compile_report,
+        "metadata": dict(manifest.metadata),
+    }
+
+
+def show_package(console: Console, package: Package) -> None:
+    """Print a package for people."""
+    manifest = package.manifest
+    signature = manifest.signature
+    console.print(
+        f"[bold]{escape(manifest.name)}[/] {escape(manifest.version)}  "
+        f"[dim]{escape(manifest.created_at)}[/]"
+    )
+    for step in manifest.steps:
+        files = ", ".join(step.files)
+        console.print(f"  {step.runtime}: {escape(files)}")
+    if manifest.trusted:
+        console.print("  [yellow]packed with --trust: loading it runs its maker's code[/]")
+    examples = signature.example or ("",) * len(signature.inputs)
+    table = Table("input", "type", "takes", "example", box=None, padding=(0, 3, 0, 2))
+    for field, example in zip(signature.inputs, examples, strict=True):
+        table.add_row(*map(escape, (field.name, field.datatype, _takes(field), str(example))))
+    console.print(table)
+    for field in signature.outputs:
+        shape = " x ".join(map(str, field.shape))
+        console.print(
+            f"  gives {escape(field.name)}: {field.datatype}" + (f" [{shape}]" if shape else "")
+        )
+    if signature.class_labels is not None:
+        labels = ", ".join(str(label) for label in signature.class_labels[:20])
+        console.print(f"  classes: {escape(labels)}")
+    for file in manifest.files:
+        console.print(
+            f"  [dim]{escape(file.path)}  {file.size} bytes  sha256 {file.sha256[:16]}…[/]"
+        )
+
+
+def _takes(field: Field) -> str:
+    words = field.expected
+    if field.categories:
+        shown = ", ".join(spoken(value) for value in field.categories[:4])
+        more = ", …" if len(field.categories) > 4 else ""
+        words += f" ({'one of' if field.closed else 'as'} {shown}{more})"
+    return words
+
+
+def show_file(console: Console, inspection: Mapping[str, Any]) -> None:
+    """Print the inspection of a raw model file for people."""
+    for key, value in inspection.items():
+        if value in (None, [], {}, ()):
+            continue
+        words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        style = "bold red" if key == "refused" else "bold"
+        console.print(f"[{style}]{escape(key.replace('_', ' '))}[/]: {escape(words)}")

@@ -1,0 +1,139 @@
+"""The servers that can run the application: a table of import strings, h2corn the default.
+
+A server runs until it is told to stop, and returns None; a start that fails raises a
+ForetellError with the sentence to show. The application is built inside each worker.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from importlib import import_module
+
+from foretell.app.settings import Settings
+from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
+from foretell.transports.rest.app import RestApp
+
+Factory = Callable[[], RestApp]
+
+SERVERS = {
+    "h2corn": "foretell.app.servers:run_h2corn",
+    "uvicorn": "foretell.app.servers:run_uvicorn",
+}
+
+_log = logging.getLogger("foretell.server")
+
+
+def run(factory: Factory, settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. Raises ForetellError when the start fails."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    module, _, function = SERVERS[settings.server].partition(":")
+    getattr(import_module(module), function)(factory, settings)
+
+
+def run_h2corn(factory: Factory, settings: Settings) -> None:
+    """Serve with h2corn: HTTP/1.1 and HTTP/2, workers, TLS."""
+    import h2corn
+
+    config = h2corn.Config(
+        bind=settings.bind,
+        workers=settings.workers,
+        access_log=settings.access_log,
+        certfile=settings.certfile,
+        keyfile=settings.keyfile,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        # The application refuses large bodies itself, in the one shape all failures have.
+        max_request_body_size=0,
+    )
+    report = _StartReport()
+    try:
+        h2corn.serve(report.guard(factory), config, factory=True)
+    except (OSError, ValueError) as error:
+        raise _cannot_listen(error, settings) from error
+    finally:
+        report.close()
+    if report.failure is not None:
+        raise StartFailed(report.failure)
+
+
+class _StartReport:
+    """Carries a worker's start failure to the supervisor, and stops it: no crash loop."""
+
+    def __init__(self) -> None:
+        self.failure: str | None = None
+        self._read, self._write = os.pipe()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def guard(self, factory: Factory) -> Factory:
+        """`factory`, with its failures reported."""
+
+        def build() -> RestApp:
+            try:
+                return factory()
+            except ForetellError as error:
+                os.write(self._write, error.message.encode()[:4000])
+            except Exception as error:  # noqa: BLE001 - reported, and the worker ends
+                _log.exception("the application could not be built")
+                os.write(self._write, f"the start failed: {error!r}".encode()[:4000])
+            raise SystemExit(1)
+
+        return build
+
+    def _listen(self) -> None:
+        told = os.read(self._read, 4096)
+        if told:
+            self.failure = told.decode(errors="replace")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def close(self) -> None:
+        os.close(self._write)
+        self._thread.join()
+        os.close(self._read)
+
+
+def run_uvicorn(factory: Factory, settings: Settings) -> None:
+    """Serve with uvicorn: HTTP/1.1 and HTTP/1.0 in one process, REST only."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtra("server uvicorn is not installed: install foretell[uvicorn]") from error
+    if settings.workers != 1 or len(settings.bind) != 1:
+        raise BadSettings("server uvicorn takes one bind and one worker; give --bind and --workers")
+    address = settings.bind[0]
+    host, _, port = address.rpartition(":")
+    place = (
+        {"uds": address.removeprefix("unix:")}
+        if address.startswith("unix:")
+        else {"host": host.strip("[]"), "port": int(port)}
+    )
+    config = uvicorn.Config(
+        factory(),
+        **place,
+        log_level=settings.log_level,
+        access_log=settings.access_log,
+        ssl_certfile=settings.certfile,
+        ssl_keyfile=settings.keyfile,
+        timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except OSError as error:
+        raise _cannot_listen(error, settings) from error
+    except KeyboardInterrupt:
+        # uvicorn raises the signal it was stopped with again once it has ended cleanly
+        return
+    if not server.started:
+        raise StartFailed(f"cannot listen on {address}; choose another address with --bind")
+
+
+def _cannot_listen(error: Exception, settings: Settings) -> StartFailed:
+    return StartFailed(
+        f"cannot listen on {' or '.join(settings.bind)}: {error}; "
+        "choose other addresses with --bind HOST:PORT"
+    )

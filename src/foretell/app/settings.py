@@ -1,0 +1,180 @@
+"""Settings are everything one can choose about a server, in one frozen record.
+
+Rules:
+
+1. `foretell.toml`, `FORETELL_*` variables and command-line flags are derived from the fields
+   below; a later one of these three wins over an earlier one. Nothing else reads the environment.
+2. A key that is not a field, and a value that is out of range, is refused with the nearest
+   valid one, wherever it came from.
+3. Units are in the names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from foretell.errors import BadSettings
+
+PREFIX = "FORETELL_"
+CONFIG_FILE = "foretell.toml"
+
+# Kubernetes sets these in every pod when a Service is called "foretell".
+_SERVICE_VARIABLES = ("FORETELL_SERVICE_", "FORETELL_PORT")
+
+
+def default_cache_dir(environ: Mapping[str, str]) -> Path:
+    """Where packages made from raw model files are kept (XDG Base Directory)."""
+    root = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "/tmp"), ".cache")  # noqa: S108 - the last resort where there is no home
+    return Path(root) / "foretell"
+
+
+class Settings(BaseModel):
+    """How a server runs. Raises pydantic.ValidationError; `read` raises BadSettings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bind: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1, description="Addresses to listen on: HOST:PORT, [IPV6]:PORT or unix:PATH"
+        ),
+    ] = ("127.0.0.1:8000", "127.0.0.1:50051")
+    workers: Annotated[int, Field(ge=1, le=512, description="Worker processes")] = 1
+    default_model: Annotated[
+        str | None, Field(description="The model that /predict asks when several are served")
+    ] = None
+    server: Annotated[
+        Literal["h2corn", "uvicorn"],
+        Field(description="The ASGI server; uvicorn needs foretell[uvicorn]"),
+    ] = "h2corn"
+    log_level: Annotated[
+        Literal["critical", "error", "warning", "info", "debug"],
+        Field(description="The least severe level that is logged"),
+    ] = "info"
+    access_log: Annotated[bool, Field(description="Log every request to stderr")] = False
+    max_body_bytes: Annotated[
+        int, Field(ge=1, description="The largest request body accepted, in bytes")
+    ] = 64 * 2**20
+    max_rows: Annotated[int, Field(ge=1, description="The most rows accepted in one request")] = (
+        100_000
+    )
+    certfile: Annotated[
+        Path | None, Field(description="A PEM certificate chain: serve over TLS")
+    ] = None
+    keyfile: Annotated[Path | None, Field(description="The certificate's PEM private key")] = None
+    shutdown_timeout_s: Annotated[
+        float,
+        Field(gt=0, le=3600, description="How long requests in flight may take when stopping"),
+    ] = 30.0
+    cache_dir: Annotated[
+        Path, Field(description="Where packages made from raw model files are kept")
+    ] = Field(default_factory=lambda: default_cache_dir(os.environ))
+
+    @field_validator("bind", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """One string may name several addresses, with commas between them."""
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("bind")
+    @classmethod
+    def _check_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            host, colon, port = address.rpartition(":")
+            if address.startswith("unix:") and len(address) > len("unix:"):
+                continue
+            if not colon or not host or not port.isdigit() or int(port) > 65535:
+                raise ValueError(f"{address!r} is no address; take HOST:PORT, as in 127.0.0.1:8000")
+        return value
+
+    @model_validator(mode="after")
+    def _pair_tls_files(self) -> Settings:
+        if (self.certfile is None) != (self.keyfile is None):
+            missing = "certfile" if self.certfile is None else "keyfile"
+            raise ValueError(f"TLS needs both certfile and keyfile; {missing} is missing")
+        return self
+
+    @classmethod
+    def read(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        config: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Settings from `config` (or ./foretell.toml, if there), the environment, and `flags`.
+
+        Raises BadSettings, which says where the value came from.
+        """
+        environ = os.environ if environ is None else environ
+        if config is None and Path(CONFIG_FILE).is_file():
+            config = Path(CONFIG_FILE)
+        told: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        for where, values in (
+            (str(config), _from_file(config)),
+            ("the environment", _from_environment(environ, cls.model_fields)),
+            ("the command line", flags or {}),
+        ):
+            for key, value in values.items():
+                if key not in cls.model_fields:
+                    raise _unknown(key, where, cls.model_fields)
+                told[key], origin[key] = value, where
+        try:
+            return cls.model_validate(told)
+        except ValidationError as error:
+            raise BadSettings(_explain(cls, error, origin)) from None
+
+
+def _from_file(config: Path | None) -> Mapping[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"the settings file {config} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"the settings file {config} is not TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, str]:
+    told = {}
+    for name, value in environ.items():
+        if name.startswith(PREFIX):
+            key = name.removeprefix(PREFIX).lower()
+            if key in known or not name.startswith(_SERVICE_VARIABLES):
+                told[key] = value
+    return told
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the known word closest to `word`; empty when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _unknown(key: str, where: str, known: Iterable[str]) -> BadSettings:
+    hint = nearest(key, known) or f"; there are {', '.join(known)}"
+    return BadSettings(f"there is no setting {key!r} (from {where}){hint}")
+
+
+def _explain(cls: type[Settings], error: ValidationError, origin: Mapping[str, str]) -> str:
+    """The first failure as one sentence: which setting, from where, what it must be."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if not first["loc"]:
+        return message
+    key, value = str(first["loc"][0]), first["input"]
+    hint = ""
+    annotation = cls.model_fields[key].annotation
+    if get_origin(annotation) is Literal:
+        hint = nearest(str(value), get_args(annotation))
+    return f"{key} is {value!r} (from {origin.get(key, 'the default')}), but {message}{hint}"

@@ -1,0 +1,30 @@
+"""Wiring puts the rooms together: packages, fleet, data plane, door."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import foretell
+from foretell.app.settings import Settings
+from foretell.app.targets import packages_of
+from foretell.engine.dataplane import DataPlane
+from foretell.engine.fleet import Fleet, load
+from foretell.engine.repository import Package
+from foretell.transports.rest.app import RestApp
+from foretell.transports.rest.hot import RestLimits
+
+
+def create_app(*targets: str | Path, settings: Settings | None = None) -> RestApp:
+    """An ASGI application (a FastAPI) that serves the models `targets` name.
+
+    Extend it with routes and middleware, mount it, or run it with any ASGI server. The
+    models are loaded before this returns. Raises BadPackage, NotFound, BadSettings.
+    """
+    settings = settings or Settings.read()
+    return build(packages_of(targets, cache_dir=settings.cache_dir), settings)
+
+
+def build(packages: Sequence[Package], settings: Settings) -> RestApp:
+    """The application for packages that were found already."""
+    fleet = Fleet([load(package) for package in packages], default_model=settings.default_model)
+    limits = RestLimits(settings.max_body_bytes, settings.max_rows)
+    return RestApp(DataPlane(fleet), limits=limits, version=foretell.__version__)

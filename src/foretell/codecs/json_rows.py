@@ -1,0 +1,219 @@
+"""The JSON rows codec is one signature's decoder and encoder for `/predict` bodies.
+
+Rules:
+
+1. A row is an object by name, or an array in the order of the inputs; `{"features": …}`
+   around it is accepted, unless the model has an input of that name.
+2. Typed decoders, built once per signature, take what is plainly right. Whatever they
+   refuse is decoded again without types and judged by `Signature.accept_row`, which alone
+   decides, and knows the words: both agree on every row the typed decoders take.
+3. NaN and Infinity are not JSON and are refused; `null` is a missing value. Of duplicate
+   keys the last one counts, as in JSON parsers everywhere. Whole floats (24.0) are integers.
+4. Answers carry NaN as `null`; infinity never gets this far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from foretell.core.batch import Batch, Row
+from foretell.core.signature import Datatype, Field, Signature, spoken
+from foretell.errors import InvalidInput, TooLarge
+
+_UINT64_IS_TOO_WIDE = 2**63 - 1  # msgspec's integer bounds are signed 64-bit numbers
+
+
+class JsonRows:
+    """Decodes requests and encodes answers of one signature."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self._flat: msgspec.json.Decoder[Any] | None = None
+        self._wrapped: msgspec.json.Decoder[Any] | None = None
+        self._many: msgspec.json.Decoder[Any] | None = None
+        types = [_plain_type(field) for field in signature.inputs]
+        if None not in types:
+            self._build_decoders(types)
+        self._encode = msgspec.json.Encoder().encode
+        self._lay_out_answers()
+
+    def _build_decoders(self, types: list[Any]) -> None:
+        names = self.signature.input_names
+        row = msgspec.defstruct(
+            "Row",
+            [(f"f{i}", kind) for i, kind in enumerate(types)],
+            rename={f"f{i}": name for i, name in enumerate(names)},
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        # Built from runtime values, which no type checker can read as a type.
+        either: Any = row | tuple.__class_getitem__(tuple(types))
+        self._many = msgspec.json.Decoder(_wrapper("instances", list.__class_getitem__(either)))
+        self._flat = msgspec.json.Decoder(row)
+        if "features" not in names:
+            self._wrapped = msgspec.json.Decoder(_wrapper("features", either))
+
+    def _lay_out_answers(self) -> None:
+        names = [field.name for field in self.signature.outputs]
+        self._prediction = names.index("prediction") if "prediction" in names else None
+        self._probabilities = [
+            i for i, name in enumerate(names) if name.split("_")[0] == "probability"
+        ]
+        told = {self._prediction, *self._probabilities}
+        self._others = [(i, name) for i, name in enumerate(names) if i not in told]
+
+    def decode_row(self, body: bytes) -> Row:
+        """The one row of a `/predict` body, accepted. Raises InvalidInput."""
+        wrapped = b'"features"' in body[:24]
+        decoder = self._wrapped if wrapped else self._flat
+        if decoder is not None:
+            try:
+                found = decoder.decode(body)
+            except (msgspec.MsgspecError, RecursionError):
+                pass  # decided, and explained, below
+            else:
+                return self._as_tuple(found.inner if wrapped else found)
+        return self._judge_row(_untyped(body))
+
+    def decode_rows(self, body: bytes, *, max_rows: int) -> list[Row]:
+        """The rows of a `/batch_predict` body, accepted. Raises InvalidInput, TooLarge."""
+        if self._many is not None:
+            try:
+                found = self._many.decode(body).inner
+            except (msgspec.MsgspecError, RecursionError):
+                pass  # decided, and explained, below
+            else:
+                self._check_count(len(found), max_rows)
+                return [self._as_tuple(row) for row in found]
+        return self._judge_rows(_untyped(body), max_rows)
+
+    def _as_tuple(self, row: Any) -> Row:
+        return row if type(row) is tuple else msgspec.structs.astuple(row)
+
+    def _judge_row(self, told: object) -> Row:
+        if not isinstance(told, dict):
+            raise InvalidInput(
+                f"the body is {spoken(told)}, but must be an object of the inputs by name, "
+                'or {"features": …} around such an object or an array'
+            )
+        if "features" in told and "features" not in self.signature.input_names:
+            inner = told["features"]
+            extra = next((name for name in told if name != "features"), None)
+            if extra is not None:
+                raise InvalidInput(f"unknown field {spoken(extra)} next to 'features'", field=extra)
+            if not isinstance(inner, dict | list):
+                raise InvalidInput(
+                    f"'features' is {spoken(inner)}, but must be an object or an array",
+                    field="features",
+                )
+            return self.signature.accept_row(inner)
+        return self.signature.accept_row(told)
+
+    def _judge_rows(self, told: object, max_rows: int) -> list[Row]:
+        if not isinstance(told, dict) or "instances" not in told:
+            raise InvalidInput('the body must be an object {"instances": [row, …]}')
+        extra = next((name for name in told if name != "instances"), None)
+        if extra is not None:
+            raise InvalidInput(f"unknown field {spoken(extra)} next to 'instances'", field=extra)
+        rows = told["instances"]
+        if not isinstance(rows, list):
+            raise InvalidInput(
+                f"'instances' is {spoken(rows)}, but must be an array of rows", field="instances"
+            )
+        self._check_count(len(rows), max_rows)
+        accepted = []
+        for number, row in enumerate(rows):
+            if not isinstance(row, dict | list):
+                raise InvalidInput(
+                    f"row {number}: is {spoken(row)}, but must be an object or an array", row=number
+                )
+            try:
+                accepted.append(self.signature.accept_row(row))
+            except InvalidInput as error:
+                raise error.at_row(number) from None
+        return accepted
+
+    def _check_count(self, count: int, max_rows: int) -> None:
+        if count == 0:
+            raise InvalidInput("'instances' is empty; send at least one row", field="instances")
+        if count > max_rows:
+            raise TooLarge(f"{count} rows in one request, but the limit is {max_rows}; send fewer")
+
+    def encode_row(self, outputs: Batch, told: dict[str, Any]) -> bytes:
+        """The `/predict` answer for one row of outputs, with `told` (version, …) at its end."""
+        row = outputs.rows[0]
+        answer: dict[str, Any] = {"prediction": self._predicted(lambda i: row[i])}
+        if self._probabilities:
+            answer["probability"] = self._grouped(lambda i: row[i])
+        self._add_others(answer, lambda i: row[i])
+        return self._encode(answer | told)
+
+    def encode_rows(self, outputs: Batch, told: dict[str, Any]) -> bytes:
+        """The `/batch_predict` answer for all rows of outputs, with `told` at its end."""
+        columns = [column.tolist() for column in outputs.columns]
+        answer: dict[str, Any] = {"predictions": self._predicted(columns.__getitem__)}
+        if self._probabilities:
+            answer["probabilities"] = self._grouped(columns.__getitem__, by_row=True)
+        self._add_others(answer, columns.__getitem__)
+        return self._encode(answer | told)
+
+    def _predicted(self, value: Callable[[int], Any]) -> Any:
+        """The output called `prediction`; without one: the only output, or all by name."""
+        if self._prediction is not None:
+            return value(self._prediction)
+        if len(self._others) == 1:
+            return value(self._others[0][0])
+        return {name: value(i) for i, name in self._others}
+
+    def _grouped(self, value: Callable[[int], Any], *, by_row: bool = False) -> Any:
+        """One target's probabilities; of several targets, a list of them (for each row)."""
+        parts = [value(i) for i in self._probabilities]
+        if len(parts) == 1:
+            return parts[0]
+        return [list(row) for row in zip(*parts, strict=True)] if by_row else parts
+
+    def _add_others(self, answer: dict[str, Any], value: Callable[[int], Any]) -> None:
+        if self._prediction is not None and self._others:
+            answer["outputs"] = {name: value(i) for i, name in self._others}
+
+
+def _untyped(body: bytes) -> object:
+    if not body.strip():
+        raise InvalidInput("the body is empty; send a JSON object")
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise InvalidInput("the body is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the body is not valid JSON: {error}") from None
+
+
+def _wrapper(key: str, inner: Any) -> type[msgspec.Struct]:
+    return msgspec.defstruct(
+        "Body", [("inner", inner)], rename={"inner": key}, forbid_unknown_fields=True, gc=False
+    )
+
+
+def _plain_type(field: Field) -> Any:
+    """The msgspec type that takes only values `field.accept` leaves as they are, or None."""
+    kind: Any
+    if field.shape or (field.closed and field.datatype is not Datatype.BYTES):
+        return None
+    if field.datatype is Datatype.BOOL:
+        kind = bool
+    elif field.datatype is Datatype.BYTES:
+        kind = Literal.__getitem__(field.categories) if field.closed else str
+    else:
+        low, high = field.bounds
+        if field.datatype.is_integer:
+            if high > _UINT64_IS_TOO_WIDE:
+                return None
+            kind = Annotated[int, msgspec.Meta(ge=int(low), le=int(high))]
+        elif field.datatype is Datatype.FP64 and (field.minimum, field.maximum) == (None, None):
+            kind = float
+        else:
+            kind = Annotated[float, msgspec.Meta(ge=low, le=high)]
+    return kind | None if field.nullable else kind

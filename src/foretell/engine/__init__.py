@@ -1,0 +1,1 @@
+"""The engine holds loaded models and answers calls: the only room that awaits."""

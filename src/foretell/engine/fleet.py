@@ -1,0 +1,97 @@
+"""The fleet is the set of loaded versions, and knows which one answers a target."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from foretell import runtimes
+from foretell.core.batch import Batch
+from foretell.core.call import Target
+from foretell.core.manifest import Manifest
+from foretell.core.routing import newest, version_key
+from foretell.core.servable import Servable
+from foretell.core.signature import Signature
+from foretell.engine.repository import Package, verify
+from foretell.errors import BadPackage, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One version that is loaded and warm."""
+
+    manifest: Manifest
+    servable: Servable
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def signature(self) -> Signature:
+        return self.servable.signature
+
+
+class Fleet:
+    """Loaded versions by model, newest first; `default_model` answers targets that name none.
+
+    Raises NotFound when `default_model` is not among them, BadPackage when one version was
+    loaded twice.
+    """
+
+    def __init__(self, loaded: Sequence[Loaded], *, default_model: str | None = None) -> None:
+        models: dict[str, dict[str, Loaded]] = {}
+        for one in sorted(loaded, key=lambda one: version_key(one.version), reverse=True):
+            versions = models.setdefault(one.name, {})
+            if one.version in versions:
+                raise BadPackage(f"{one.name} {one.version} was given twice; serve it once")
+            versions[one.version] = one
+        self.models: Mapping[str, Mapping[str, Loaded]] = dict(sorted(models.items()))
+        self._routed = {name: versions[newest(versions)] for name, versions in models.items()}
+        if default_model is None and len(models) == 1:
+            default_model = next(iter(models))
+        if default_model is not None and default_model not in models:
+            raise NotFound(f"the default model {default_model!r} is not among {self._listed()}")
+        self.default_model = default_model
+
+    def resolve(self, target: Target) -> Loaded:
+        """The loaded version that answers `target`. Raises NotFound, naming what there is."""
+        name = target.model or self.default_model
+        if name is None:
+            raise NotFound(
+                f"several models are served and none is the default; ask one of {self._listed()}, "
+                f"as in /models/{next(iter(self.models), 'NAME')}/predict"
+            )
+        versions = self.models.get(name)
+        if versions is None:
+            raise NotFound(f"there is no model {name!r}; served are {self._listed()}")
+        if target.version is None:
+            return self._routed[name]
+        if target.version not in versions:
+            raise NotFound(
+                f"model {name!r} has no version {target.version!r}; "
+                f"loaded are {', '.join(versions)}"
+            )
+        return versions[target.version]
+
+    def _listed(self) -> str:
+        return ", ".join(self.models) or "no models"
+
+
+def load(package: Package) -> Loaded:
+    """Verify a package, load it, and warm it with its example. Raises BadPackage."""
+    verify(package)
+    manifest = package.manifest
+    servable = runtimes.load(manifest, package.folder)
+    example = manifest.signature.example
+    if example is not None:
+        batch = Batch.from_rows(manifest.signature.inputs, [example])
+        try:
+            servable.predict(batch)
+        except Exception as error:
+            raise BadPackage(
+                f"{manifest.name} {manifest.version} cannot answer its own example: {error!r}"
+            ) from error
+    return Loaded(manifest, servable)

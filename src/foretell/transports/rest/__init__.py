@@ -1,0 +1,1 @@
+"""The REST door: the brief's inference routes, health, models and docs over HTTP."""

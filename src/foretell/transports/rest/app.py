@@ -1,0 +1,136 @@
+"""The REST application is a FastAPI with the hot routes in front of it.
+
+Users extend it like any FastAPI. A request for a hot route skips FastAPI's machinery until
+the user adds middleware; from then on it passes through that middleware like every other.
+"""
+
+import importlib.resources
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from foretell.engine.dataplane import DataPlane
+from foretell.errors import ForetellError
+from foretell.transports.rest import health, openapi
+from foretell.transports.rest.errors import HttpRefusal, failure
+from foretell.transports.rest.exchange import accepted_request_id, new_request_id
+from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
+
+
+class RestApp(FastAPI):
+    """An ASGI application that serves the data plane's models."""
+
+    def __init__(self, dataplane: DataPlane, *, limits: RestLimits, version: str) -> None:
+        super().__init__(
+            title="Foretell",
+            version=version,
+            description="Predictions of the models loaded here.",
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            max_body_size=limits.max_body_bytes,
+            exception_handlers=_EXCEPTION_HANDLERS,
+        )
+        self.dataplane = dataplane
+        self._limits = limits
+        self._hot = HotRoutes(dataplane, limits)
+        self.router.routes.insert(0, _HotRoute(self._hot))
+        self.include_router(health.routes(dataplane))
+        _add_docs(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI scope."""
+        bare = scope["type"] == "http" and not self.user_middleware
+        if bare and self._hot.owns(route_path(scope)):
+            await self._hot(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document: FastAPI's own routes, and the inference routes of each model."""
+        document = super().openapi()
+        return openapi.with_inference_routes(document, self.dataplane.fleet, self._limits)
+
+
+class _HotRoute(BaseRoute):
+    """The hot routes as one entry of the router, for when middleware stands in front."""
+
+    def __init__(self, hot: HotRoutes) -> None:
+        self._hot = hot
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        owned = scope["type"] == "http" and self._hot.owns(route_path(scope))
+        return (Match.FULL if owned else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hot(scope, receive, send)
+
+
+def _add_docs(app: FastAPI) -> None:
+    """`/docs` from files of an installed package: it works without internet."""
+    static = str(importlib.resources.files("fastapi_offline") / "static")
+    app.mount("/docs/static", StaticFiles(directory=static), name="docs-static")
+
+    @app.get("/docs", include_in_schema=False)
+    def docs(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title=f"{app.title}: the API",
+            swagger_js_url=f"{root}/docs/static/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/docs/static/swagger-ui.css",
+            swagger_favicon_url=f"{root}/docs/static/favicon.png",
+        )
+
+
+def _reply(request: Request, error: ForetellError | HttpRefusal) -> Response:
+    request_id = _request_id(request)
+    status, headers, body = failure(error, request_id)
+    headers = {**headers, "x-request-id": request_id}
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _request_id(request: Request) -> str:
+    told = request.headers.get("x-request-id")
+    return accepted_request_id(told.encode("latin-1")) if told else new_request_id()
+
+
+async def _on_foretell_error(request: Request, error: ForetellError) -> Response:
+    return _reply(request, error)
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    message = str(error.detail)
+    if error.status_code == 404 and message == "Not Found":
+        message = f"there is no route {request.url.path}; /docs lists what there is"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        message = f"{request.method} is not possible here; send {allowed}"
+    return _reply(request, HttpRefusal(error.status_code, message, dict(error.headers or {})))
+
+
+async def _on_validation_error(request: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return _reply(request, HttpRefusal(400, f"{place}: {first['msg']}"))
+
+
+async def _on_exception(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again after this reply, so the server's log has its traceback.
+    what = type(error).__name__
+    return _reply(request, HttpRefusal(500, f"the server failed ({what}); its log has the details"))
+
+
+_EXCEPTION_HANDLERS: dict[Any, Any] = {
+    ForetellError: _on_foretell_error,
+    HTTPException: _on_http_exception,
+    RequestValidationError: _on_validation_error,
+    Exception: _on_exception,
+}

@@ -1,0 +1,133 @@
+"""An exchange is one HTTP request and its reply, as the hot routes see it: raw ASGI."""
+
+import itertools
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from foretell.errors import TooLarge
+from foretell.transports.rest.errors import HttpRefusal
+
+# What curl, form libraries and bare sockets send along with a JSON body is read as JSON, too.
+_READ_AS_JSON = frozenset(
+    {
+        b"",
+        b"application/json",
+        b"application/x-www-form-urlencoded",
+        b"application/octet-stream",
+        b"text/plain",
+        b"text/json",
+    }
+)
+
+_process = os.urandom(4).hex()
+_numbers = itertools.count(1)
+
+
+def new_request_id() -> str:
+    """An id no other request has: random for the process, counted within it."""
+    return f"{_process}{os.getpid():x}-{next(_numbers):x}"
+
+
+def accepted_request_id(told: bytes) -> str:
+    """The caller's own `X-Request-Id` if it is usable in headers and logs, else a new one."""
+    text = told.decode("latin-1")
+    if 0 < len(text) <= 128 and text.isascii() and text.isprintable():
+        return text
+    return new_request_id()
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """The request headers the hot routes look at."""
+
+    request_id: str
+    content_type: bytes = b""
+    content_encoding: bytes = b""
+    content_length: int | None = None
+
+    @classmethod
+    def of(cls, scope: Scope) -> "Headers":
+        """Read from an ASGI scope; unreadable lengths are left to the server."""
+        request_id = content_type = content_encoding = b""
+        length: int | None = None
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                length = int(value) if value.isdigit() else None
+            elif name == b"content-type":
+                content_type = value
+            elif name == b"x-request-id":
+                request_id = value
+            elif name == b"content-encoding":
+                content_encoding = value
+        return cls(
+            accepted_request_id(request_id) if request_id else new_request_id(),
+            content_type,
+            content_encoding,
+            length,
+        )
+
+    def refuse_what_is_not_json(self) -> None:
+        """Raise HttpRefusal (415) for a media type or an encoding these routes don't read."""
+        if self.content_type != b"application/json":
+            kind = self.content_type.partition(b";")[0].strip().lower()
+            if kind not in _READ_AS_JSON and not kind.endswith(b"+json"):
+                raise HttpRefusal(
+                    415,
+                    f"the Content-Type is {kind.decode('latin-1')}, but this route reads JSON; "
+                    "send application/json",
+                )
+        if self.content_encoding and self.content_encoding.lower() != b"identity":
+            raise HttpRefusal(
+                415,
+                f"the Content-Encoding is {self.content_encoding.decode('latin-1')}, but this "
+                "route reads plain bodies; send it uncompressed",
+            )
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was read; no reply is due."""
+
+
+async def read_body(receive: Receive, declared: int | None, max_body_bytes: int) -> bytes:
+    """The request body. Raises TooLarge (as early as it shows), ClientGone."""
+    if declared is not None and declared > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        if not message.get("more_body", False):
+            break
+        chunks.append(chunk)
+    return b"".join([*chunks, chunk]) if chunks else chunk
+
+
+def _too_large(max_body_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the body is larger than {max_body_bytes} bytes; send fewer rows, "
+        "or raise the server's max_body_bytes"
+    )
+
+
+async def reply(
+    send: Send, status: int, body: bytes, request_id: str, headers: dict[str, Any] | None = None
+) -> None:
+    """Send a JSON reply."""
+    pairs = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode("latin-1")),
+    ]
+    if headers:
+        pairs += [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

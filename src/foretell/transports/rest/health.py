@@ -1,0 +1,82 @@
+"""The information routes: health, the models and their signatures, and the front page."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from foretell.core.call import Target
+from foretell.engine.dataplane import DataPlane
+from foretell.engine.fleet import Loaded
+from foretell.errors import NotReady
+from foretell.transports.rest.page import render
+
+_LOAD_RETRY_S = 1.0
+
+
+def routes(dataplane: DataPlane) -> APIRouter:
+    """A router over what `dataplane` has loaded."""
+    router = APIRouter()
+    fleet = dataplane.fleet
+
+    @router.api_route("/health", methods=["GET", "HEAD"], tags=["health"])
+    async def health() -> dict[str, Any]:
+        """Whether the server is up, and has a model."""
+        return {"status": "healthy", "model_loaded": bool(fleet.models)}
+
+    @router.api_route("/health/live", methods=["GET", "HEAD"], tags=["health"])
+    async def live() -> dict[str, bool]:
+        """Whether the process answers at all (a liveness probe)."""
+        return {"live": True}
+
+    @router.api_route("/health/ready", methods=["GET", "HEAD"], tags=["health"])
+    async def ready() -> dict[str, bool]:
+        """Whether requests should be sent here (a readiness probe)."""
+        if not fleet.models:
+            raise NotReady("no model is loaded yet", retry_after_s=_LOAD_RETRY_S)
+        return {"ready": True}
+
+    @router.get("/models", tags=["models"])
+    async def models() -> dict[str, Any]:
+        """The models served here, and their versions, newest first."""
+        return {
+            "default_model": fleet.default_model,
+            "models": [
+                {"name": name, "versions": list(versions)}
+                for name, versions in fleet.models.items()
+            ],
+        }
+
+    @router.get("/models/{name}", tags=["models"])
+    async def model(name: str) -> dict[str, Any]:
+        """One model: its versions with their signatures, and an example to send."""
+        routed = fleet.resolve(Target(name))
+        return {
+            "name": name,
+            "default": name == fleet.default_model,
+            "version": routed.version,
+            "versions": [_version(loaded) for loaded in fleet.models[name].values()],
+            "example": example(routed),
+        }
+
+    @router.get("/", include_in_schema=False)
+    async def front_page(request: Request) -> HTMLResponse:
+        return HTMLResponse(render(fleet, str(request.base_url)))
+
+    return router
+
+
+def _version(loaded: Loaded) -> dict[str, Any]:
+    manifest = loaded.manifest
+    return {
+        "version": loaded.version,
+        "created_at": manifest.created_at,
+        "runtime": [step.runtime for step in manifest.steps],
+        "signature": loaded.signature.describe(),
+    }
+
+
+def example(loaded: Loaded) -> dict[str, Any] | None:
+    """The model's example row by name, as a body to send."""
+    row = loaded.signature.example
+    return None if row is None else dict(zip(loaded.signature.input_names, row, strict=True))

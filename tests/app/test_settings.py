@@ -1,0 +1,78 @@
+"""Settings: three sources, one judge, and errors that name the fix."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foretell.app.settings import Settings
+from foretell.errors import BadSettings
+
+
+def read(flags: dict[str, Any] | None = None, toml: str = "", **environ: str) -> Settings:
+    path = Path("foretell.toml")
+    path.write_text(toml)
+    return Settings.read(flags or {}, environ=environ)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flags_win_over_variables_and_variables_over_the_file() -> None:
+    toml = "workers = 2\nmax_rows = 5\nlog_level = 'debug'"
+    got = read({"workers": "4"}, toml, FORETELL_WORKERS="3", FORETELL_MAX_ROWS="6")
+    assert (got.workers, got.max_rows, got.log_level) == (4, 6, "debug")
+
+
+def test_a_named_file_replaces_the_usual_one(tmp_path: Path) -> None:
+    (tmp_path / "foretell.toml").write_text("workers = 2")
+    other = tmp_path / "other.toml"
+    other.write_text("max_rows = 7")
+    got = Settings.read(config=other, environ={})
+    assert (got.workers, got.max_rows) == (1, 7)
+
+
+def test_one_string_may_name_several_addresses() -> None:
+    assert read(FORETELL_BIND="0.0.0.0:80, [::]:81,unix:/x").bind == (
+        "0.0.0.0:80",
+        "[::]:81",
+        "unix:/x",
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "toml", "environ", "words"),
+    [
+        ({}, "worker = 2", {}, "no setting 'worker' (from foretell.toml); did you mean 'workers'?"),
+        ({}, "", {"FORETELL_MAX_ROW": "1"}, "from the environment); did you mean 'max_rows'?"),
+        ({"zzz": 1}, "", {}, "there are bind, workers"),
+        ({"workers": "0"}, "", {}, "workers is '0' (from the command line), but input should be"),
+        ({"workers": "two"}, "", {}, "valid integer"),
+        ({"log_level": "inof"}, "", {}, "did you mean 'info'?"),
+        ({"bind": ["8000"]}, "", {}, "'8000' is no address; take HOST:PORT"),
+        ({"bind": ["a:70000"]}, "", {}, "is no address"),
+        ({"certfile": "x"}, "", {}, "keyfile is missing"),
+        ({}, "workers = ", {}, "is not TOML"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_fix(
+    flags: dict[str, Any], toml: str, environ: dict[str, str], words: str
+) -> None:
+    with pytest.raises(BadSettings) as caught:
+        read(flags, toml, **environ)
+    assert words in caught.value.message
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="cannot be read"):
+        Settings.read(config=tmp_path / "none.toml", environ={})
+
+
+def test_what_kubernetes_sets_for_a_service_called_foretell_is_left_alone() -> None:
+    read(FORETELL_SERVICE_HOST="10.0.0.1", FORETELL_PORT="tcp://x", FORETELL_PORT_80_TCP="y")
+
+
+def test_the_cache_follows_the_xdg_directories() -> None:
+    assert read({"cache_dir": "/x"}).cache_dir == Path("/x")
