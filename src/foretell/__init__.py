@@ -1,7 +1,31 @@
 """Foretell serves a trained model everywhere it is needed, from one package with one signature."""
 
-from foretell.core.signature import Field, Signature
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from foretell.core.field import Field
+from foretell.core.signature import Signature
 from foretell.errors import ForetellError
 
-__all__ = ["Field", "ForetellError", "Signature"]
+if TYPE_CHECKING:
+    from foretell.app.local import load
+    from foretell.app.settings import Settings
+    from foretell.app.wiring import create_app
+    from foretell.packing import pack
+
 __version__ = "0.1.0"
+__all__ = ["Field", "ForetellError", "Settings", "Signature", "create_app", "load", "pack"]
+
+# Imported when they are first asked for: `import foretell` stays quick.
+_LATER = {
+    "Settings": "foretell.app.settings",
+    "create_app": "foretell.app.wiring",
+    "load": "foretell.app.local",
+    "pack": "foretell.packing",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'foretell' has no attribute {name!r}")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
-from foretell.core.signature import Datatype, Field, Signature
+from foretell.core.field import Datatype, Field
+from foretell.core.signature import Signature
 from foretell.errors import ForetellError, InvalidInput, TooLarge
 
 OUTPUTS = (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretell.core.batch import Batch
-from foretell.core.signature import Datatype, Field
+from foretell.core.field import Datatype, Field
 
 MIXED = (
     Field("n", Datatype.FP64, nullable=True),

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from foretell.core.field import Datatype, Field
 from foretell.core.manifest import Artifact, Manifest, Step
 from foretell.core.routing import newest, version_key
-from foretell.core.signature import Datatype, Field, Signature
+from foretell.core.signature import Signature
 from foretell.errors import BadPackage
 
 SIGNATURE = Signature(
@@ -80,5 +81,6 @@ def test_garbage_is_a_bad_package(text: str) -> None:
 
 def test_versions_are_ordered_as_people_read_them() -> None:
     ordered = ["0.9", "1.0.0-rc1", "1.0.0", "1.0.0+7", "1.9.2", "1.10.0", "v2", "10"]
-    assert sorted(ordered[::-1], key=version_key) == ordered
+    as_text = sorted(ordered)
+    assert sorted(as_text, key=version_key) == ordered
     assert newest(["1.9.2", "1.10.0", "1.10.0-rc2"]) == "1.10.0"

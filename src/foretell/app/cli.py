@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Serve a trained model everywhere it is needed, from one package with one signature.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # the boxed help cuts long flags off at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -75,7 +76,11 @@ def pack(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a package of a trained model: inspect, infer the signature, verify, write."""
+    """Make a package of a trained model.
+
+    Inspects the files, infers the signature, writes the package, and checks that it answers
+    the sample exactly as the original does.
+    """
     from foretell import packing
     from foretell.app.reports import describe, show_package
     from foretell.engine import repository
@@ -105,7 +110,10 @@ def inspect(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a package or a raw model file says of itself; nothing in it is run."""
+    """Show what a package or a model file holds.
+
+    Nothing in it is run.
+    """
     from foretell.app.reports import describe, show_file, show_package
     from foretell.engine import repository
     from foretell.packing import inspect_file
@@ -127,9 +135,10 @@ def inspect(
 
 
 def serve(targets: list[str], config: Path | None, **told: Any) -> None:
-    """Serve the models of repositories, packages and model files.
+    """Serve models over HTTP.
 
-    Settings come from foretell.toml, then FORETELL_* variables, then these flags.
+    Settings come from foretell.toml (max_rows = 1000), then from variables
+    (FORETELL_MAX_ROWS=1000), then from these flags (--max-rows 1000); the last one wins.
     """
     from foretell.app import servers, wiring
     from foretell.app.starting import find_packages

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from foretell.app.settings import CONFIG_FILE, PREFIX, Settings
+from foretell.app.settings import CONFIG_FILE, Settings
 
 Command = Callable[..., None]
 
@@ -66,10 +66,10 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
-    words = f"{field.description} [{PREFIX}{name.upper()}]"
     default = field.get_default(call_default_factory=True, validated_data={})
-    shown = ", ".join(default) if isinstance(default, tuple) else default
-    option: dict[str, Any] = {"help": words, "show_default": False if shown is None else str(shown)}
+    shown = " ".join(default) if isinstance(default, tuple) else default
+    words = f"{field.description}." + ("" if shown is None else f" [default: {shown}]")
+    option: dict[str, Any] = {"help": words, "show_default": False}
     kind: Any
     if field.annotation is bool:
         kind, names = bool | None, (f"{flag}/--no-{flag.removeprefix('--')}",)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from foretell.core.signature import Field, spoken
+from foretell.core.field import Field, spoken
 from foretell.engine.repository import Package, verify
 
 

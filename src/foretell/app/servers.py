@@ -39,18 +39,18 @@ def run_h2corn(factory: Factory, settings: Settings) -> None:
     """Serve with h2corn: HTTP/1.1 and HTTP/2, workers, TLS."""
     import h2corn
 
-    config = h2corn.Config(
-        bind=settings.bind,
-        workers=settings.workers,
-        access_log=settings.access_log,
-        certfile=settings.certfile,
-        keyfile=settings.keyfile,
-        timeout_graceful_shutdown=settings.shutdown_timeout_s,
-        # The application refuses large bodies itself, in the one shape all failures have.
-        max_request_body_size=0,
-    )
     report = _StartReport()
     try:
+        config = h2corn.Config(
+            bind=settings.bind,
+            workers=settings.workers,
+            access_log=settings.access_log,
+            certfile=settings.certfile,
+            keyfile=settings.keyfile,
+            timeout_graceful_shutdown=settings.shutdown_timeout_s,
+            # The application refuses large bodies itself, in the one shape all failures have.
+            max_request_body_size=0,
+        )
         h2corn.serve(report.guard(factory), config, factory=True)
     except (OSError, ValueError) as error:
         raise _cannot_listen(error, settings) from error
@@ -80,7 +80,8 @@ class _StartReport:
             except Exception as error:  # noqa: BLE001 - reported, and the worker ends
                 _log.exception("the application could not be built")
                 os.write(self._write, f"the start failed: {error!r}".encode()[:4000])
-            raise SystemExit(1)
+            # An exception would cross the server's event loop and come out as a traceback.
+            os._exit(1)
 
         return build
 
@@ -120,19 +121,19 @@ def run_uvicorn(factory: Factory, settings: Settings) -> None:
         ssl_keyfile=settings.keyfile,
         timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
     )
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal that stopped it again once it has ended; it was answered then.
+        signal.signal(stop, lambda *_: None)
     server = uvicorn.Server(config)
     try:
         server.run()
-    except OSError as error:
-        raise _cannot_listen(error, settings) from error
-    except KeyboardInterrupt:
-        # uvicorn raises the signal it was stopped with again once it has ended cleanly
-        return
-    if not server.started:
-        raise StartFailed(f"cannot listen on {address}; choose another address with --bind")
+    except SystemExit as error:
+        if not server.started:
+            raise _cannot_listen("the address is taken or not ours", settings) from error
+        raise
 
 
-def _cannot_listen(error: Exception, settings: Settings) -> StartFailed:
+def _cannot_listen(error: object, settings: Settings) -> StartFailed:
     return StartFailed(
         f"cannot listen on {' or '.join(settings.bind)}: {error}; "
         "choose other addresses with --bind HOST:PORT"

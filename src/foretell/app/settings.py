@@ -52,7 +52,7 @@ class Settings(BaseModel):
     ] = None
     server: Annotated[
         Literal["h2corn", "uvicorn"],
-        Field(description="The ASGI server; uvicorn needs foretell[uvicorn]"),
+        Field(description="The ASGI server; uvicorn needs the extra of that name"),
     ] = "h2corn"
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"],

@@ -1,9 +1,9 @@
 """Wiring puts the rooms together: packages, fleet, data plane, door."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-import foretell
 from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
 from foretell.engine.dataplane import DataPlane
@@ -27,4 +27,4 @@ def build(packages: Sequence[Package], settings: Settings) -> RestApp:
     """The application for packages that were found already."""
     fleet = Fleet([load(package) for package in packages], default_model=settings.default_model)
     limits = RestLimits(settings.max_body_bytes, settings.max_rows)
-    return RestApp(DataPlane(fleet), limits=limits, version=foretell.__version__)
+    return RestApp(DataPlane(fleet), limits=limits, version=version("foretell"))

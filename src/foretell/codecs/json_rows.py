@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from foretell.core.batch import Batch, Row
-from foretell.core.signature import Datatype, Field, Signature, spoken
+from foretell.core.field import Datatype, Field, spoken
+from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 
 _UINT64_IS_TOO_WIDE = 2**63 - 1  # msgspec's integer bounds are signed 64-bit numbers

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.core.signature import Array, Datatype, Field, dense_datatype
+from foretell.core.field import Array, Datatype, Field, dense_datatype
 
 Row = tuple[Any, ...]
 

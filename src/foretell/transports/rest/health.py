@@ -19,17 +19,20 @@ def routes(dataplane: DataPlane) -> APIRouter:
     router = APIRouter()
     fleet = dataplane.fleet
 
-    @router.api_route("/health", methods=["GET", "HEAD"], tags=["health"])
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health", tags=["health"])
     async def health() -> dict[str, Any]:
         """Whether the server is up, and has a model."""
         return {"status": "healthy", "model_loaded": bool(fleet.models)}
 
-    @router.api_route("/health/live", methods=["GET", "HEAD"], tags=["health"])
+    @router.head("/health/live", include_in_schema=False)
+    @router.get("/health/live", tags=["health"])
     async def live() -> dict[str, bool]:
         """Whether the process answers at all (a liveness probe)."""
         return {"live": True}
 
-    @router.api_route("/health/ready", methods=["GET", "HEAD"], tags=["health"])
+    @router.head("/health/ready", include_in_schema=False)
+    @router.get("/health/ready", tags=["health"])
     async def ready() -> dict[str, bool]:
         """Whether requests should be sent here (a readiness probe)."""
         if not fleet.models:

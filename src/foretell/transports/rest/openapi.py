@@ -3,7 +3,8 @@
 from typing import Any
 
 from foretell.core.call import Target
-from foretell.core.signature import Datatype, Field, Signature
+from foretell.core.field import Datatype, Field
+from foretell.core.signature import Signature
 from foretell.engine.fleet import Fleet, Loaded
 from foretell.transports.rest.hot import RestLimits
 
@@ -24,7 +25,7 @@ _FAILURES = {
 def with_inference_routes(document: Schema, fleet: Fleet, limits: RestLimits) -> Schema:
     """`document` (FastAPI's) with the inference routes of every loaded version added."""
     schemas = dict(document.get("components", {}).get("schemas", {}))
-    paths = {path: _with_failure(item) for path, item in document.get("paths", {}).items()}
+    paths: dict[str, Schema] = {}
     schemas["Failure"] = _failure_schema()
     for name, versions in fleet.models.items():
         routed = fleet.resolve(Target(name))
@@ -41,6 +42,8 @@ def with_inference_routes(document: Schema, fleet: Fleet, limits: RestLimits) ->
                     paths[f"{prefix}/{verb}"] = {
                         "post": _operation(f"{prefix}/{verb}", key, loaded, many=many)
                     }
+    for path, item in document.get("paths", {}).items():
+        paths[path] = _with_failure(item)
     return {**document, "paths": paths, "components": {"schemas": schemas}}
 
 

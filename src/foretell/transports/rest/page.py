@@ -4,7 +4,7 @@ import json
 from html import escape
 
 from foretell.core.call import Target
-from foretell.core.signature import Field
+from foretell.core.field import Field
 from foretell.engine.fleet import Fleet, Loaded
 
 _STYLE = """

@@ -1,0 +1,343 @@
+"""A field is one named, typed column of inputs or outputs, and the judge of its values.
+
+Rules:
+
+1. Datatypes are those of the Open Inference Protocol. Text is `BYTES`.
+2. A field's `shape` is the shape of one row: `()` is a scalar, `(30,)` a vector, -1 any size.
+   The protocol's shape is that with the batch dimension in front.
+3. A missing value is NaN in floating-point fields and None in `BYTES` and `BOOL` fields.
+   Integers have no missing value: such a column is a floating-point one.
+4. `Field.accept` is the one rule of which single values are allowed; `Field.accept_column`
+   is the same rule for an array. Every door ends in one of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foretell.errors import BadPackage, InvalidInput
+
+Array = npt.NDArray[Any]
+Scalar = bool | int | float | str
+"""A single value of a field, as plain Python."""
+
+
+class Datatype(StrEnum):
+    """A datatype of the Open Inference Protocol."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The numpy dtype of a column: `object` (of str) for BYTES."""
+        return _NUMPY[self]
+
+    @property
+    def is_float(self) -> bool:
+        return self.value.startswith("FP")
+
+    @property
+    def is_integer(self) -> bool:
+        return "INT" in self.value
+
+    @property
+    def is_numeric(self) -> bool:
+        return self.is_float or self.is_integer
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and greatest finite value of a numeric datatype."""
+        if self.is_integer:
+            whole = np.iinfo(self.numpy)
+            return whole.min, whole.max
+        real = np.finfo(self.numpy)
+        return float(real.min), float(real.max)
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any]) -> Datatype:
+        """The datatype of a numpy dtype; text and objects are BYTES.
+
+        Raises ValueError when the protocol has no such datatype.
+        """
+        if dtype.kind in "OUST":
+            return cls.BYTES
+        for datatype, known in _NUMPY.items():
+            if known == dtype.newbyteorder("="):
+                return datatype
+        raise ValueError(f"no datatype of the Open Inference Protocol fits numpy's {dtype}")
+
+
+_NUMPY = {
+    Datatype.BOOL: np.dtype(np.bool_),
+    Datatype.FP16: np.dtype(np.float16),
+    Datatype.FP32: np.dtype(np.float32),
+    Datatype.FP64: np.dtype(np.float64),
+    Datatype.BYTES: np.dtype(np.object_),
+    **{
+        Datatype(f"{sign}INT{bits}"): np.dtype(f"{'u' if sign else 'i'}{bits // 8}")
+        for sign in ("U", "")
+        for bits in (8, 16, 32, 64)
+    },
+}
+
+_EXPECTED = {Datatype.BOOL: "true or false", Datatype.BYTES: "a string"}
+
+
+def spoken(value: object) -> str:
+    """A value as an error message shows it: JSON's words, cut at 60 characters."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            text = f'"{value}"'
+        case Mapping():
+            return "an object"
+        case list() | tuple():
+            return f"an array of {len(value)}"
+        case _:
+            text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One named column of inputs or outputs.
+
+    `shape` is per row. `categories` lists the values seen in training; with `closed` no
+    other is accepted. `minimum` and `maximum` bound numbers more tightly than the datatype
+    does. Raises ValueError when the parts contradict one another.
+    """
+
+    name: str
+    datatype: Datatype
+    _: KW_ONLY
+    shape: tuple[int, ...] = ()
+    nullable: bool = False
+    categories: tuple[Scalar, ...] | None = None
+    closed: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a field needs a name")
+        object.__setattr__(self, "datatype", Datatype(self.datatype))
+        if any(size < -1 or size == 0 for size in self.shape):
+            raise ValueError(f"field {self.name!r}: shape {self.shape} has an impossible size")
+        if self.nullable and self.datatype.is_integer:
+            raise ValueError(f"field {self.name!r}: integers have no missing value, use FP64")
+        if self.closed and not self.categories:
+            raise ValueError(f"field {self.name!r}: closed, but no categories are given")
+        if not self.datatype.is_numeric and (self.minimum, self.maximum) != (None, None):
+            raise ValueError(f"field {self.name!r}: only numbers have bounds")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and greatest number accepted: the datatype's, or tighter ones."""
+        low, high = self.datatype.limits
+        return (
+            low if self.minimum is None else max(low, self.minimum),
+            high if self.maximum is None else min(high, self.maximum),
+        )
+
+    @property
+    def expected(self) -> str:
+        """What this field takes, in words: `a number`, `a string or null`, …"""
+        one = _EXPECTED.get(self.datatype) or (
+            "a whole number" if self.datatype.is_integer else "a number"
+        )
+        if self.shape:
+            sizes = " x ".join("any" if size < 0 else str(size) for size in self.shape)
+            one = f"an array of {sizes} values, each {one}"
+        return f"{one} or null" if self.nullable else one
+
+    def accept(self, value: object) -> Any:
+        """The plain Python value (or array, for a shaped field) that stands for `value`.
+
+        Whole floats are accepted as integers, integers as floats; nothing else is
+        converted: no numbers from text, no numbers from booleans. Missing (None or NaN)
+        becomes NaN or None. Raises InvalidInput, naming the field.
+        """
+        if isinstance(value, np.generic):
+            value = value.item()
+        if self.shape:
+            return self._accept_tensor(value)
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            if not self.nullable:
+                raise self._refused(value)
+            return math.nan if self.datatype.is_float else None
+        if self.datatype is Datatype.BOOL:
+            if not isinstance(value, bool):
+                raise self._refused(value)
+        elif self.datatype is Datatype.BYTES:
+            if not isinstance(value, str):
+                raise self._refused(value)
+        else:
+            value = self._accept_number(value)
+        if self.closed and value not in (self.categories or ()):
+            raise InvalidInput(
+                f"'{self.name}' is {spoken(value)}, but must be one of {self._choices()}",
+                field=self.name,
+            )
+        return value
+
+    def _accept_number(self, value: object) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._refused(value)
+        low, high = self.bounds
+        if not low <= value <= high:
+            raise InvalidInput(
+                f"'{self.name}' is {spoken(value)}, but must be between {low} and {high}",
+                field=self.name,
+            )
+        if not self.datatype.is_integer:
+            return float(value)
+        if isinstance(value, float) and not value.is_integer():
+            raise self._refused(value)
+        return int(value)
+
+    def _accept_tensor(self, value: object) -> Array:
+        if isinstance(value, np.ndarray):
+            only: Array = self.accept_column(value[np.newaxis])[0]
+            return only
+        leaf = Field(
+            self.name,
+            self.datatype,
+            nullable=self.nullable,
+            categories=self.categories,
+            closed=self.closed,
+            minimum=self.minimum,
+            maximum=self.maximum,
+        )
+
+        def walk(part: object, depth: int) -> object:
+            if depth == len(self.shape):
+                return leaf.accept(part)
+            if not isinstance(part, list | tuple):
+                raise self._refused(value)
+            if self.shape[depth] not in (-1, len(part)):
+                raise self._refused(value)
+            return [walk(inner, depth + 1) for inner in part]
+
+        try:
+            return np.asarray(walk(value, 0), dtype=self.datatype.numpy)
+        except ValueError:
+            raise self._refused(value) from None
+
+    def accept_column(self, column: Array) -> Array:
+        """The column in this field's dtype, for `column` of shape (n, *shape).
+
+        The rule of `accept`, over an array. Raises InvalidInput with field and row.
+        """
+        if not self._fits(column.shape[1:]):
+            raise InvalidInput(
+                f"'{self.name}' has rows of shape {column.shape[1:]}, but needs {self.shape}",
+                field=self.name,
+            )
+        numeric = self.datatype.is_numeric and column.dtype.kind in "iuf"
+        if numeric and not self.closed and not self.shape:
+            return self._accept_numbers(column)
+        if column.dtype.kind == "b" and self.datatype is Datatype.BOOL:
+            return column
+        scalar = self if not self.shape else Field(self.name, self.datatype, nullable=self.nullable)
+        accepted = np.empty(column.shape, dtype=object)
+        for place in np.ndindex(column.shape):
+            try:
+                accepted[place] = scalar.accept(column[place])
+            except InvalidInput as error:
+                raise error.at_row(place[0]) from None
+        if self.nullable and not self.datatype.is_float:
+            return accepted
+        return accepted.astype(self.datatype.numpy)
+
+    def _accept_numbers(self, column: Array) -> Array:
+        low, high = self.bounds
+        with np.errstate(invalid="ignore"):
+            good = (column >= low) & (column <= high)
+            if self.datatype.is_integer and column.dtype.kind == "f":
+                good &= column == np.floor(column)
+        if self.nullable:
+            good |= np.isnan(column)
+        if not good.all():
+            row = int(np.argmin(good))
+            try:
+                self.accept(column[row])
+            except InvalidInput as error:
+                raise error.at_row(row) from None
+        return column.astype(self.datatype.numpy, copy=False)
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == len(self.shape) and all(
+            want in (-1, have) for want, have in zip(self.shape, shape, strict=True)
+        )
+
+    def _refused(self, value: object) -> InvalidInput:
+        return InvalidInput(
+            f"'{self.name}' is {spoken(value)}, but must be {self.expected}", field=self.name
+        )
+
+    def _choices(self) -> str:
+        known = [spoken(value) for value in self.categories or ()]
+        return ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
+
+    def describe(self) -> dict[str, Any]:
+        """This field as JSON-ready data; defaults are left out."""
+        told: dict[str, Any] = {"name": self.name, "datatype": self.datatype.value}
+        if self.shape:
+            told["shape"] = list(self.shape)
+        if self.nullable:
+            told["nullable"] = True
+        if self.categories is not None:
+            told["categories"] = list(self.categories)
+            told["closed"] = self.closed
+        if self.minimum is not None:
+            told["minimum"] = self.minimum
+        if self.maximum is not None:
+            told["maximum"] = self.maximum
+        return told
+
+    @classmethod
+    def from_description(cls, told: Mapping[str, Any]) -> Field:
+        """The field that `describe` told of. Raises BadPackage."""
+        try:
+            rest = {key: value for key, value in told.items() if key not in ("name", "datatype")}
+            for key in ("shape", "categories"):
+                if key in rest:
+                    rest[key] = tuple(rest[key])
+            return cls(str(told["name"]), Datatype(told["datatype"]), **rest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadPackage(f"the signature has an unreadable field: {error}") from error
+
+
+def dense_datatype(fields: Sequence[Field]) -> Datatype | None:
+    """The one numeric datatype of all `fields`, when each is a scalar of it; else None.
+
+    Such fields form a matrix, the fast case.
+    """
+    if not fields:
+        return None
+    first = fields[0].datatype
+    if first.is_numeric and all(f.datatype is first and not f.shape for f in fields):
+        return first
+    return None

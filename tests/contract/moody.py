@@ -1,0 +1,28 @@
+"""A model in code that misbehaves when told to: what every door must survive."""
+
+import sys
+
+import numpy as np
+
+from foretell import Field, Signature
+from foretell.core.field import Datatype
+
+RAISE, EXIT, SHORT, NOT_A_NUMBER, INFINITE, TEXT = 666.0, 667.0, 668.0, 669.0, 670.0, 671.0
+
+
+class Moody:
+    signature = Signature(
+        (Field("x", Datatype.FP64),), (Field("prediction", Datatype.FP64),), example=(1.0,)
+    )
+
+    def predict(self, columns: dict[str, np.ndarray]) -> np.ndarray:
+        x = columns["x"]
+        if RAISE in x:
+            raise RuntimeError("a secret that stays in the log")
+        if EXIT in x:
+            sys.exit(3)
+        if SHORT in x:
+            return x[:-1]
+        if TEXT in x:
+            return np.array(["text"] * len(x))
+        return np.where(x == NOT_A_NUMBER, np.nan, np.where(x == INFINITE, np.inf, x * 2))

@@ -1,0 +1,92 @@
+"""The command line: pack and inspect, for people and for machines."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import foretell
+
+
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "foretell", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_pack_reports_what_it_made(trained: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = [
+        "pack",
+        trained / "scaler.pkl",
+        trained / "model.pkl",
+        "--name",
+        "churn",
+    ]
+    arguments += ["--sample", trained / "sample.csv", "-o", tmp_path / "models"]
+    ended = run(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert "foretell serve" in ended.stdout
+    assert "monthly_charges" in ended.stdout
+    again = run(*arguments)
+    assert again.returncode == 1
+    assert "already exists" in again.stderr
+    told = json.loads(run(*arguments, "--version", "1.1.0", "--json").stdout)
+    assert (told["name"], told["version"], told["trusted"]) == ("churn", "1.1.0", False)
+
+
+def test_pack_refuses_what_it_cannot_serve(trained: Path, tmp_path: Path) -> None:
+    ended = run("pack", trained / "scaler.pkl", "-o", tmp_path, "--json")
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["code"] == "bad_package"
+    assert "scaler.pkl" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect_shows_packages_and_files(churn: Path, trained: Path) -> None:
+    assert "sha256" in run("inspect", churn).stdout
+    one = json.loads(run("inspect", churn / "churn" / "1.0.0", "--json").stdout)
+    assert one["signature"]["class_labels"] == [0, 1]
+    assert [one["name"]] == [p["name"] for p in json.loads(run("inspect", churn, "--json").stdout)]
+    raw = run("inspect", trained / "model.pkl")
+    assert "LogisticRegression" in raw.stdout
+    assert json.loads(run("inspect", trained / "model.pkl", "--json").stdout)["refused"] == []
+
+
+def test_inspect_finds_an_altered_package(own_churn: Path) -> None:
+    model = next(own_churn.glob("*/*/*model.pkl"))
+    model.write_bytes(model.read_bytes() + b"x")
+    ended = run("inspect", own_churn)
+    assert ended.returncode == 1
+    assert "altered" in ended.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["pack"], ["inspect"], ["serve"]])
+def test_every_command_has_help(command: list[str]) -> None:
+    ended = run(*command, "--help")
+    assert ended.returncode == 0
+    assert "Usage" in ended.stdout
+
+
+def test_serve_help_shows_every_setting() -> None:
+    from foretell.app.settings import Settings
+
+    words = run("serve", "--help").stdout
+    assert all(f"--{name.replace('_', '-')}"[:20] in words for name in Settings.model_fields)
+
+
+def test_a_misspelt_flag_names_the_nearest_one(tmp_path: Path) -> None:
+    ended = run("serve", tmp_path, "--worker", "2")
+    assert ended.returncode == 2
+    assert "--workers" in ended.stderr
+
+
+def test_the_version() -> None:
+    assert run("--version").stdout == f"foretell {foretell.__version__}\n"
