@@ -12,7 +12,9 @@ RAISE, EXIT, SHORT, NOT_A_NUMBER, INFINITE, TEXT = 666.0, 667.0, 668.0, 669.0, 6
 
 class Moody:
     signature = Signature(
-        (Field("x", Datatype.FP64),), (Field("prediction", Datatype.FP64),), example=(1.0,)
+        (Field("x", Datatype.FP64, minimum=-1e300, maximum=1e300),),
+        (Field("prediction", Datatype.FP64),),
+        example=(1.0,),
     )
 
     def predict(self, columns: dict[str, np.ndarray]) -> np.ndarray:

@@ -27,7 +27,6 @@ from foretell.transports.rest.exchange import ClientGone, Headers, read_body, re
 _log = logging.getLogger("foretell.rest")
 
 VERBS = ("predict", "batch_predict")
-_YES, _NO = ("true", "1", "yes"), ("false", "0", "no", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def route_path(scope: Scope) -> str:
 def _asked_for_verbose(query: bytes) -> bool:
     if not query:
         return False
-    told = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("verbose", "")
-    if told.lower() not in (*_YES, *_NO):
+    told = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("verbose", "false")
+    if told not in ("true", "false"):
         raise InvalidInput(f"verbose is {told!r}, but must be true or false", field="verbose")
-    return told.lower() in _YES
+    return told == "true"

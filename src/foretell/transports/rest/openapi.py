@@ -44,6 +44,8 @@ def with_inference_routes(document: Schema, fleet: Fleet, limits: RestLimits) ->
                     }
     for path, item in document.get("paths", {}).items():
         paths[path] = _with_failure(item)
+    for parameter in paths.get("/models/{name}", {}).get("get", {}).get("parameters", ()):
+        parameter["schema"] = {"type": "string", "enum": list(fleet.models)}
     return {**document, "paths": paths, "components": {"schemas": schemas}}
 
 
