@@ -1,0 +1,45 @@
+# Everything one does with a checkout. `make` lists the targets.
+
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo check test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+venv: $(INSTALLED) ## make .venv with Foretell and all it is tested with (quick when nothing changed)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Foretell needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	@touch $@
+
+demo: venv ## train, pack and serve three models, and show requests to try (PORT=8000)
+	@$(BIN)/python examples/demo.py .demo --port $(PORT)
+
+lint: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint ## ruff, mypy and the fast tests: below 90 seconds
+	$(BIN)/python -m pytest -n auto -m 'not slow'
+
+test: lint ## what check does, with all tests
+	$(BIN)/python -m pytest -n auto
+
+bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx and wrk)
+	@$(BIN)/python -m benchmarks.run
+
+clean: ## remove what was made here: .venv, .demo, caches
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,118 @@
+"""The servers that are compared: a table from a name to how it is prepared and started.
+
+A row is a function of a `Site` that returns a `Server`; what it writes first (a package, a
+configuration) goes to its own folder there.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import BenchFailed, Server, find_tool
+
+ROOT = Path(__file__).resolve().parents[1]
+FORETELL = str(Path(sys.executable).with_name("foretell"))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where and what the servers serve: `model_folder` holds scaler.pkl, model.pkl, sample.csv.
+
+    `answer` is what the one-row request is answered with: the floor's bytes.
+    """
+
+    folder: Path
+    model_folder: Path
+    answer: dict[str, Any]
+
+    def own(self, name: str) -> Path:
+        """A folder for one server's files."""
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def floor(site: Site) -> Server:
+    """nginx, returning the same bytes from memory: what HTTP itself costs."""
+    folder, port = site.own("floor"), free_port()
+    body = json.dumps(site.answer, separators=(",", ":"))
+    if set(body) & set("$'\\"):
+        raise BenchFailed(f"nginx cannot return this answer as it is: {body}")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "\n".join(f"  {kind}_temp_path {folder}/{kind};" for kind in kinds)
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"""\
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 2048; }}
+http {{
+{temporary}
+  access_log off;
+  keepalive_requests 1000000000;
+  default_type application/json;
+  server {{
+    listen 127.0.0.1:{port};
+    location = /health {{ return 200 '{{}}'; }}
+    location = /predict {{ return 200 '{body}'; }}
+  }}
+}}
+"""
+    )
+    argv = (
+        find_tool("nginx") or "nginx",
+        "-e",
+        "stderr",
+        "-p",
+        str(folder),
+        "-c",
+        str(folder / "nginx.conf"),
+    )
+    return Server("floor", argv, f"http://127.0.0.1:{port}/health")
+
+
+def usual_recipe(site: Site) -> Server:
+    """FastAPI + pydantic + pandas + scikit-learn under uvicorn, uvloop and httptools."""
+    port = free_port()
+    told = ["--app-dir", str(ROOT), "--port", str(port), "--no-access-log"]
+    argv = (sys.executable, "-m", "uvicorn", "benchmarks.usual_recipe:app", *told)
+    env = {"FOLDER": str(site.model_folder)}
+    return Server("usual recipe", argv, f"http://127.0.0.1:{port}/health", env)
+
+
+def foretell(site: Site) -> Server:
+    """The same two files, packed and served by Foretell with one worker."""
+    repository, port = site.own("foretell") / "models", free_port()
+    if not repository.exists():
+        files = [str(site.model_folder / name) for name in ("scaler.pkl", "model.pkl")]
+        told = ["--name", "churn", "--sample", str(site.model_folder / "sample.csv"), "--quiet"]
+        argv = [FORETELL, "pack", *files, *told, "-o", str(repository)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BenchFailed(f"foretell pack failed: {done.stderr.strip()}")
+    serve = (FORETELL, "serve", str(repository), "--bind", f"127.0.0.1:{port}")
+    return Server("foretell", serve, f"http://127.0.0.1:{port}/health/ready")
+
+
+SERVERS: dict[str, Callable[[Site], Server]] = {
+    "floor": floor,
+    "usual recipe": usual_recipe,
+    "foretell": foretell,
+}
