@@ -65,6 +65,17 @@ class Settings(BaseModel):
     max_rows: Annotated[int, Field(ge=1, description="The most rows accepted in one request")] = (
         100_000
     )
+    max_batch_rows: Annotated[
+        int, Field(ge=1, description="The most rows of concurrent requests that run together")
+    ] = 1024
+    max_wait_ms: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=60_000,
+            description="How long a request may be kept for company while its model is free",
+        ),
+    ] = 0.0
     certfile: Annotated[
         Path | None, Field(description="A PEM certificate chain: serve over TLS")
     ] = None

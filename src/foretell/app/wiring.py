@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
+from foretell.core.planner import BatchLimits
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
 from foretell.engine.repository import Package
@@ -27,4 +28,5 @@ def build(packages: Sequence[Package], settings: Settings) -> RestApp:
     """The application for packages that were found already."""
     fleet = Fleet([load(package) for package in packages], default_model=settings.default_model)
     limits = RestLimits(settings.max_body_bytes, settings.max_rows)
-    return RestApp(DataPlane(fleet), limits=limits, version=version("foretell"))
+    batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000)
+    return RestApp(DataPlane(fleet, batching), limits=limits, version=version("foretell"))

@@ -124,14 +124,17 @@ class Batch:
         raise KeyError(name)
 
     def slice(self, start: int, stop: int) -> Batch:
-        """Rows `start` to `stop`, as views."""
+        """Rows `start` to `stop`, in every form this batch has taken; arrays are views."""
         n_rows = max(0, min(stop, self.n_rows) - start)
-        if self._matrix is not None:
-            return Batch(self.fields, n_rows, matrix=self._matrix[start:stop])
-        if self._columns is not None:
-            cut = tuple(column[start:stop] for column in self._columns)
-            return Batch(self.fields, n_rows, columns=cut)
-        return Batch(self.fields, n_rows, rows=self.rows[start:stop])
+        return Batch(
+            self.fields,
+            n_rows,
+            rows=None if self._rows is None else self._rows[start:stop],
+            columns=None
+            if self._columns is None
+            else tuple(column[start:stop] for column in self._columns),
+            matrix=None if self._matrix is None else self._matrix[start:stop],
+        )
 
     def split(self, sizes: Sequence[int]) -> Iterator[Batch]:
         """Consecutive batches of `sizes` rows. Raises ValueError when they don't add up."""

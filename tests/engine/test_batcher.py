@@ -1,0 +1,149 @@
+"""The batcher on a real event loop: who runs together, who fails alone, who gets what."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foretell.core.batch import Batch
+from foretell.core.field import Datatype, Field
+from foretell.core.planner import BatchLimits
+from foretell.engine.batcher import Batcher
+from foretell.errors import ModelFailed
+
+FIELDS = (Field("x", Datatype.FP64),)
+
+
+class Doubling:
+    """A model that doubles, remembers its batches, and fails on negative numbers."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[float]] = []
+
+    def __call__(self, batch: Batch) -> Batch:
+        rows = batch.matrix[:, 0]
+        self.batches.append(rows.tolist())
+        if (rows < 0).any():
+            raise ValueError(f"{rows[rows < 0][0]} is negative")
+        return Batch.from_columns(FIELDS, [rows * 2])
+
+
+def of(*values: float) -> Batch:
+    return Batch.from_rows(FIELDS, [(value,) for value in values])
+
+
+async def gathered(*asked: Awaitable[Batch]) -> list[Any]:
+    """Each answer's values, or the error that came."""
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    return [one.column("x").tolist() if isinstance(one, Batch) else one for one in told]
+
+
+def test_requests_of_one_turn_run_together_and_each_gets_its_own() -> None:
+    model = Doubling()
+
+    async def scene() -> list[Any]:
+        batcher = Batcher(model, BatchLimits())
+        return await gathered(batcher.run(of(1)), batcher.run(of(2, 3)), batcher.run(of(4)))
+
+    assert asyncio.run(scene()) == [[2], [4, 6], [8]]
+    assert model.batches == [[1, 2, 3, 4]]
+
+
+def test_an_idle_model_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> list[Any]:
+        loop = asyncio.get_running_loop()
+
+        def forbidden(*_: object, **__: object) -> None:
+            raise AssertionError("a timer was armed")
+
+        monkeypatch.setattr(loop, "call_at", forbidden)
+        monkeypatch.setattr(loop, "call_later", forbidden)
+        batcher = Batcher(Doubling(), BatchLimits(max_batch_rows=2))
+        return await gathered(*(batcher.run(of(n)) for n in range(5)))
+
+    assert asyncio.run(scene()) == [[0], [2], [4], [6], [8]]
+
+
+def test_a_wait_that_was_asked_for_gathers_later_requests() -> None:
+    model = Doubling()
+
+    async def scene() -> list[Any]:
+        batcher = Batcher(model, BatchLimits(max_wait_s=0.05))
+        first = asyncio.ensure_future(batcher.run(of(1)))
+        for _ in range(3):  # turns of the loop go by
+            await asyncio.sleep(0)
+        return await gathered(first, batcher.run(of(2)))
+
+    assert asyncio.run(scene()) == [[2], [4]]
+    assert model.batches == [[1, 2]]
+
+
+@given(st.lists(st.lists(st.integers(-2, 9), min_size=1, max_size=3), min_size=1, max_size=8))
+def test_only_requests_with_guilty_rows_fail_each_with_its_own_error(
+    requests: list[list[int]],
+) -> None:
+    async def scene() -> list[Any]:
+        batcher = Batcher(Doubling(), BatchLimits(max_batch_rows=6))
+        return await gathered(*(batcher.run(of(*values)) for values in requests))
+
+    for values, told in zip(requests, asyncio.run(scene()), strict=True):
+        negative = [value for value in values if value < 0]
+        if negative:
+            assert isinstance(told, ValueError)
+            assert str(told) == f"{float(negative[0])} is negative"
+        else:
+            assert told == [value * 2 for value in values]
+
+
+def test_whoever_is_cancelled_does_not_run() -> None:
+    model = Doubling()
+
+    async def scene() -> list[Any]:
+        batcher = Batcher(model, BatchLimits(max_wait_s=0.01))
+        asked = [asyncio.ensure_future(batcher.run(of(n))) for n in (1, 2, 3)]
+        await asyncio.sleep(0)
+        asked[1].cancel()
+        return await gathered(*asked)
+
+    first, gone, last = asyncio.run(scene())
+    assert (first, last) == ([2], [6])
+    assert isinstance(gone, asyncio.CancelledError)
+    assert model.batches == [[1, 3]]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, StopIteration])
+def test_errors_a_future_cannot_carry_are_carried_all_the_same(kind: type[BaseException]) -> None:
+    def model(batch: Batch) -> Batch:
+        raise kind
+
+    async def scene() -> list[Any]:
+        return await gathered(Batcher(model, BatchLimits()).run(of(1)))
+
+    (told,) = asyncio.run(scene())
+    assert isinstance(told, ModelFailed)
+    assert kind.__name__ in told.message
+
+
+def test_requests_that_arrive_while_a_model_works_leave_together_after_it() -> None:
+    batches: list[int] = []
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        later: list[asyncio.Future[Batch]] = []
+
+        def model(batch: Batch) -> Batch:
+            if not batches:  # the first batch: others arrive meanwhile
+                later.extend(loop.create_task(batcher.run(of(n))) for n in range(3))
+            batches.append(batch.n_rows)
+            return Batch.from_columns(FIELDS, [np.zeros(batch.n_rows)])
+
+        batcher = Batcher(model, BatchLimits())
+        await batcher.run(of(0))
+        await asyncio.gather(*later)
+
+    asyncio.run(scene())
+    assert batches == [1, 3]
