@@ -29,10 +29,13 @@ class Batcher:
         self._predict = predict
         self._planner: BatchPlanner[_Request] = BatchPlanner(limits)
         self._scheduled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, batch: Batch) -> Batch:
         """The outputs for `batch`. Raises what `predict` raises for its rows alone."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None or loop.is_closed():  # asking costs a system call
+            loop = self._loop = asyncio.get_running_loop()
         request = _Request(batch, loop.create_future())
         self._planner.offer(request, batch.n_rows, loop.time())
         if not self._scheduled:

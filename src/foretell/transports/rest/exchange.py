@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,16 @@ _READ_AS_JSON = frozenset(
     }
 )
 
-_process = os.urandom(4).hex()
-_numbers = itertools.count(1)
+_numbers: Iterator[str] | None = None
 
 
 def new_request_id() -> str:
     """An id no other request has: random for the process, counted within it."""
-    return f"{_process}{os.getpid():x}-{next(_numbers):x}"
+    global _numbers  # noqa: PLW0603 - made on first use: workers are forked after this import
+    if _numbers is None:
+        process = os.urandom(6).hex()
+        _numbers = (f"{process}-{number:x}" for number in itertools.count(1))
+    return next(_numbers)
 
 
 def accepted_request_id(told: bytes) -> str:
