@@ -1,0 +1,5 @@
+"""Runtimes turn the artifact files of one framework into a servable."""
+
+from foretell.runtimes.loading import RUNTIMES, load
+
+__all__ = ["RUNTIMES", "load"]

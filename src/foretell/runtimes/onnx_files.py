@@ -1,0 +1,190 @@
+"""An ONNX file: a graph whose tensors are the fields.
+
+Inputs, by their declared shapes:
+
+- one numeric input [N, k]   k scalar fields x0, x1, … (a sample's header may name them)
+- inputs [N] and [N, 1]      a scalar field each, as skl2onnx makes of DataFrame columns
+- inputs [N, a, b, …]        a field of shape (a, b, …)
+
+Outputs: a label and its probabilities (a tensor, or skl2onnx's list of maps) are `prediction`
+and `probability`; one output [N] or [N, 1] is `prediction`; all else keeps its name. A graph for
+exactly one row ([1, k]) runs row by row; any other fixed number of rows is refused.
+
+The graph is read from memory, so one that keeps its weights in other files is refused: what is
+not listed in a package is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foretell.core.batch import Batch
+from foretell.core.field import Array, Datatype, Field
+from foretell.errors import BadPackage, MissingExtra
+from foretell.runtimes.stages import Known, StageFiles, plain
+from foretell.runtimes.tables import Table, Tabulate
+
+_DATATYPES = {
+    "tensor(bool)": Datatype.BOOL,
+    "tensor(double)": Datatype.FP64,
+    "tensor(float)": Datatype.FP32,
+    "tensor(float16)": Datatype.FP16,
+    "tensor(string)": Datatype.BYTES,
+    **{
+        f"tensor({sign}int{bits})": Datatype(f"{sign.upper()}INT{bits}")
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """One input or output of a graph: `sizes` are those of a row, -1 where any will do."""
+
+    name: str
+    kind: str
+    sizes: tuple[int, ...]
+    rows: int | None
+
+
+def open_stage(files: StageFiles) -> OnnxStage:
+    """The graph in one file. Raises BadPackage and MissingExtra."""
+    path = files.only
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtra(f"install onnxruntime to read {path.name}") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = files.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        said = str(error).strip().splitlines()[0]
+        raise BadPackage(f"{path.name} is not a readable ONNX model: {said}") from error
+    return OnnxStage(session, path.name)
+
+
+class OnnxStage:
+    """A session, and the fields of its tensors."""
+
+    def __init__(self, session: Any, file: str) -> None:
+        self.file = file
+        self.session = session
+        self.inputs = tuple(_tensor(part, file) for part in session.get_inputs())
+        self.outputs = tuple(_tensor(part, file) for part in session.get_outputs())
+        self._names = [part.name for part in self.outputs]
+        fixed = {part.rows for part in self.inputs if part.rows is not None}
+        if fixed - {1}:
+            raise BadPackage(
+                f"{file} takes exactly {max(fixed)} rows at a time; export it with a first "
+                "dimension of any size"
+            )
+        self._row_by_row = bool(fixed)
+        self._answers = _answer_names(self.outputs)
+        self.known = Known(fields=self._fields())
+
+    def _fields(self) -> tuple[Field, ...]:
+        if self._is_matrix:
+            (only,) = self.inputs
+            datatype = _DATATYPES[only.kind]
+            return tuple(Field(f"x{place}", datatype) for place in range(only.sizes[0]))
+        return tuple(
+            Field(part.name, _DATATYPES[part.kind], shape=() if part.sizes == (1,) else part.sizes)
+            for part in self.inputs
+        )
+
+    @property
+    def _is_matrix(self) -> bool:
+        first = self.inputs[0]
+        if len(self.inputs) != 1 or len(first.sizes) != 1:
+            return False
+        return first.sizes[0] > 1 or (first.sizes[0] == 1 and first.kind != "tensor(string)")
+
+    def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
+        """The tensors to feed, by name."""
+        if self._is_matrix:
+            name, datatype = self.inputs[0].name, inputs[0].datatype
+            if datatype is Datatype.BYTES:
+                return lambda batch: {name: np.column_stack(batch.columns)}
+            return lambda batch: {name: batch.matrix}
+
+        def tensors(batch: Batch) -> Table:
+            return {
+                part.name: column.reshape(-1, 1) if part.sizes == (1,) else column
+                for part, column in zip(self.inputs, batch.columns, strict=True)
+            }
+
+        return tensors
+
+    def transform(self, table: Table) -> Table:
+        """Raises BadPackage: a graph only predicts."""
+        raise BadPackage(f"{self.file} predicts, so it must be the last file")
+
+    def predict(self, table: Table) -> Mapping[str, Array]:
+        """The graph's outputs under the names of answers."""
+        feed = table if isinstance(table, dict) else self._feed(table)
+        if self._row_by_row:
+            n_rows = len(next(iter(feed.values())))
+            cut = [{name: part[i : i + 1] for name, part in feed.items()} for i in range(n_rows)]
+            rows = [self.session.run(self._names, one) for one in cut]
+            found = [
+                np.concatenate([_tensor_of(x) for x in part]) for part in zip(*rows, strict=True)
+            ]
+        else:
+            found = self.session.run(self._names, feed)
+        return {
+            name: _answer(value, flat=flat)
+            for (name, flat), value in zip(self._answers, found, strict=True)
+        }
+
+    def _feed(self, table: Table) -> dict[str, Array]:
+        """What the step before made, as this graph's only input."""
+        if len(self.inputs) != 1:
+            raise BadPackage(f"{self.file} takes {len(self.inputs)} inputs, so it must come first")
+        only = self.inputs[0]
+        return {only.name: np.asarray(table).astype(_DATATYPES[only.kind].numpy, copy=False)}
+
+
+def _tensor(part: Any, file: str) -> _Tensor:
+    kind, shape = str(part.type), part.shape
+    if kind.startswith("seq(map("):
+        return _Tensor(part.name, kind, (-1,), None)
+    if kind not in _DATATYPES:
+        raise BadPackage(f"{file} has a tensor {part.name!r} of {kind}, which cannot be sent")
+    if not shape:
+        return _Tensor(part.name, kind, (), None)
+    sizes = tuple(size if isinstance(size, int) and size > 0 else -1 for size in shape)
+    return _Tensor(part.name, kind, sizes[1:], sizes[0] if sizes[0] > 0 else None)
+
+
+def _answer_names(outputs: tuple[_Tensor, ...]) -> list[tuple[str, bool]]:
+    """A name for each output, and whether its rows of one number become scalars."""
+    flat = [part.sizes in ((), (1,)) for part in outputs]
+    if len(outputs) == 1 and flat[0]:
+        return [("prediction", True)]
+    if len(outputs) == 2 and flat[0] and outputs[0].kind in ("tensor(int64)", "tensor(string)"):
+        second = outputs[1]
+        if second.kind.startswith("seq(map(") or (len(second.sizes) == 1 and not flat[1]):
+            return [("prediction", True), ("probability", False)]
+        return [("prediction", True), (second.name, flat[1])]
+    return [(part.name, one) for part, one in zip(outputs, flat, strict=True)]
+
+
+def _tensor_of(value: Any) -> Array:
+    if isinstance(value, list):
+        return np.array([list(row.values()) for row in value], dtype=np.float32)
+    return np.asarray(value)
+
+
+def _answer(value: Any, *, flat: bool) -> Array:
+    answer = plain(_tensor_of(value))
+    return answer.reshape(len(answer)) if flat and answer.ndim == 2 else answer

@@ -1,0 +1,145 @@
+"""A class of one's own is packed with its code and its data, and served from there."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foretell.errors import BadPackage
+from foretell.packing import pack
+from tests import models
+
+SAMPLE = pd.DataFrame({"age": [35.0, 61.5, 20.0], "plan": ["basic", None, "gold"]})
+
+ADDING = """
+import numpy as np
+from pathlib import Path
+
+class Model:
+    def load(self, folder: Path) -> None:
+        self.extra = float((folder / "extra.txt").read_text())
+
+    def predict(self, columns):
+        known = np.array([plan is not None for plan in columns["plan"]])
+        return {"prediction": columns["age"] + self.extra, "has_plan": known}
+"""
+
+DECLARED = """
+import numpy as np
+from foretell import Field, Signature
+
+class Model:
+    signature = Signature((Field("x", "FP64"),), (Field("prediction", "FP64"),), example=(2.0,))
+
+    def predict(self, columns):
+        return columns["x"] ** 2
+"""
+
+
+def sample(tmp_path: Path) -> Path:
+    return models.sampled(SAMPLE, tmp_path / "s.csv")
+
+
+def test_a_class_answers_with_its_code_and_data(tmp_path: Path) -> None:
+    (tmp_path / "adding.py").write_text(ADDING)
+    (tmp_path / "extra.txt").write_text("0.5")
+    folder = pack(
+        ["adding:Model", tmp_path / "extra.txt"],
+        sample=sample(tmp_path),
+        repository=tmp_path / "r",
+        python_path=tmp_path,
+    )
+    assert folder.parent.name == "adding"
+    (tmp_path / "adding.py").unlink()
+    (tmp_path / "extra.txt").unlink()
+    answers = models.answered(models.opened(folder), SAMPLE)
+    assert answers["prediction"].tolist() == [35.5, 62.0, 20.5]
+    assert answers["has_plan"].tolist() == [True, False, True]
+    assert "adding" not in sys.modules
+
+
+def test_a_declared_signature_is_the_package_s(tmp_path: Path) -> None:
+    (tmp_path / "squares.py").write_text(DECLARED)
+    folder = pack(["squares:Model"], repository=tmp_path / "r", python_path=tmp_path)
+    signature = models.manifest_of(folder).signature
+    assert signature.example == (2.0,)
+    answers = models.answered(models.opened(folder), pd.DataFrame({"x": [3.0, 4.0]}))
+    assert answers["prediction"].tolist() == [9.0, 16.0]
+
+
+def test_a_declared_output_that_is_not_given_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "squares.py").write_text(DECLARED.replace('Field("prediction"', 'Field("area"'))
+    with pytest.raises(BadPackage, match="declares an output 'area'"):
+        pack(["squares:Model"], repository=tmp_path / "r", python_path=tmp_path)
+
+
+def test_two_versions_of_a_module_live_side_by_side(tmp_path: Path) -> None:
+    servables = []
+    for version, number in (("1", "2"), ("2", "3")):
+        (tmp_path / "powers.py").write_text(DECLARED.replace("** 2", f"** {number}"))
+        folder = pack(
+            ["powers:Model"], version=version, repository=tmp_path / "r", python_path=tmp_path
+        )
+        servables.append(models.opened(folder))
+    frame = pd.DataFrame({"x": [2.0]})
+    assert [models.answered(one, frame)["prediction"][0] for one in servables] == [4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    "statement", ["from .inner import power", "from shapes.inner import power"]
+)
+def test_files_of_a_code_package_import_one_another(statement: str, tmp_path: Path) -> None:
+    code = tmp_path / "shapes"
+    code.mkdir()
+    (code / "__init__.py").write_text("")
+    (code / "inner.py").write_text("power = 2")
+    (code / "area.py").write_text(f"{statement}\n{DECLARED.replace('** 2', '** power')}")
+    folder = pack(["shapes.area:Model"], repository=tmp_path / "r", python_path=tmp_path)
+    answers = models.answered(models.opened(folder), pd.DataFrame({"x": [3.0]}))
+    assert answers["prediction"].tolist() == [9.0]
+    assert not [name for name in sys.modules if name.partition(".")[0] == "shapes"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("class Other:\n    def predict(self, columns): ...", "no class Model"),
+        ("class Model:\n    pass", "no class Model with a method predict"),
+        ("raise RuntimeError('no licence')", "no licence"),
+        ("class Model:\n    def __init__(self): 1 / 0\n    def predict(self, c): ...", "division"),
+        ("class Model:\n    def predict(self, columns): return [1]", "number of rows"),
+        ("class Model:\n    def predict(self, columns): return columns['age'].sum()", "rows"),
+    ],
+)
+def test_a_class_that_cannot_serve_is_refused(code: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    with pytest.raises(BadPackage, match=said):
+        pack(
+            ["broken:Model"],
+            sample=sample(tmp_path),
+            repository=tmp_path / "r",
+            python_path=tmp_path,
+        )
+    assert not list((tmp_path / "r").iterdir())
+
+
+def test_a_class_without_signature_or_sample_asks_for_one(tmp_path: Path) -> None:
+    (tmp_path / "adding.py").write_text("class Model:\n    def predict(self, columns): return 1")
+    with pytest.raises(BadPackage, match="--sample"):
+        pack(["adding:Model"], repository=tmp_path / "r", python_path=tmp_path)
+
+
+def test_missing_numbers_reach_a_class_as_nan(tmp_path: Path) -> None:
+    (tmp_path / "gaps.py").write_text(
+        "import numpy as np\nclass Model:\n    def predict(self, c): return np.isnan(c['age'])"
+    )
+    frame = pd.DataFrame({"age": [1.0, np.nan]})
+    folder = pack(
+        ["gaps:Model"],
+        sample=models.sampled(frame, tmp_path / "s.csv"),
+        repository=tmp_path / "r",
+        python_path=tmp_path,
+    )
+    assert models.answered(models.opened(folder), frame)["prediction"].tolist() == [False, True]
