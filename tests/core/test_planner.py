@@ -7,11 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from foretell.core.planner import BatchLimits, BatchPlanner
+from foretell.core.planner import BatchLimits, BatchPlanner, Part
 
 
-def planner(max_batch_rows: int = 4, max_wait_s: float = 0.0) -> BatchPlanner[str]:
-    return BatchPlanner(BatchLimits(max_batch_rows, max_wait_s))
+def planner(max_batch_rows: int = 4, max_wait_s: float = 0.0, places: int = 1) -> BatchPlanner[str]:
+    return BatchPlanner(BatchLimits(max_batch_rows, max_wait_s), places=places)
+
+
+def names(parts: list[Part[str]]) -> list[str]:
+    return [part.ticket for part in parts]
 
 
 def test_what_waits_when_the_model_is_free_leaves_together_at_once() -> None:
@@ -19,30 +23,55 @@ def test_what_waits_when_the_model_is_free_leaves_together_at_once() -> None:
     plan.offer("a", 1, 10.0)
     plan.offer("b", 2, 10.0)
     assert plan.due_at() == 10.0
-    assert plan.dispatch(10.0) == ["a", "b"]
+    assert plan.dispatch(10.0) == [Part("a", 0, 1), Part("b", 0, 2)]
     assert plan.due_at() is None
 
 
 def test_requests_gather_while_a_batch_runs() -> None:
     plan = planner()
     plan.offer("a", 1, 0.0)
-    assert plan.dispatch(0.0) == ["a"]
+    assert names(plan.dispatch(0.0)) == ["a"]
     plan.offer("b", 1, 0.1)
     plan.offer("c", 1, 0.2)
     assert plan.dispatch(0.3) == []
     plan.returned()
-    assert plan.dispatch(0.3) == ["b", "c"]
+    assert names(plan.dispatch(0.3)) == ["b", "c"]
 
 
-def test_rows_count_and_requests_are_not_split() -> None:
+def test_as_many_batches_are_out_as_there_are_places() -> None:
+    plan = planner(max_batch_rows=1, places=2)
+    for name in "abc":
+        plan.offer(name, 1, 0.0)
+    assert [names(plan.dispatch(0.0)) for _ in range(3)] == [["a"], ["b"], []]
+    plan.returned()
+    assert names(plan.dispatch(0.0)) == ["c"]
+
+
+def test_rows_count_and_what_fits_is_not_split() -> None:
     plan = planner(max_batch_rows=4)
-    for name, rows in (("a", 3), ("b", 2), ("big", 9), ("c", 1)):
+    for name, rows in (("a", 3), ("b", 2), ("c", 2), ("d", 1)):
         plan.offer(name, rows, 0.0)
+    batches = []
+    while batch := plan.dispatch(0.0):
+        batches.append(names(batch))
+        plan.returned()
+    assert batches == [["a"], ["b", "c"], ["d"]]
+
+
+def test_a_large_request_takes_turns_with_small_ones() -> None:
+    plan = planner(max_batch_rows=4)
+    plan.offer("big", 10, 0.0)
+    plan.offer("small", 1, 0.0)
     batches = []
     while batch := plan.dispatch(0.0):
         batches.append(batch)
         plan.returned()
-    assert batches == [["a"], ["b"], ["big"], ["c"]]
+    assert batches == [
+        [Part("big", 0, 4)],
+        [Part("small", 0, 1)],
+        [Part("big", 4, 8)],
+        [Part("big", 8, 10)],
+    ]
 
 
 def test_a_wait_is_kept_unless_the_batch_is_full() -> None:
@@ -51,10 +80,10 @@ def test_a_wait_is_kept_unless_the_batch_is_full() -> None:
     assert plan.dispatch(1.4) == []
     assert plan.due_at() == 1.5
     plan.offer("b", 3, 1.4)
-    assert plan.dispatch(1.4) == ["a", "b"]
+    assert names(plan.dispatch(1.4)) == ["a", "b"]
     plan.returned()
     plan.offer("c", 1, 2.0)
-    assert plan.dispatch(2.5) == ["c"]
+    assert names(plan.dispatch(2.5)) == ["c"]
 
 
 def test_who_withdraws_does_not_run() -> None:
@@ -64,7 +93,7 @@ def test_who_withdraws_does_not_run() -> None:
     assert plan.withdraw("a")
     assert not plan.withdraw("a")
     assert plan.waiting_rows == 3
-    assert plan.dispatch(0.0) == ["b"]
+    assert names(plan.dispatch(0.0)) == ["b"]
     assert not plan.withdraw("b")
 
 
@@ -74,16 +103,18 @@ class Planning(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.limits = BatchLimits(5, 0.25)
-        self.plan: BatchPlanner[object] = BatchPlanner(self.limits)
+        self.plan: BatchPlanner[object] = BatchPlanner(self.limits, places=2)
         self.now = 0.0
-        self.waiting: list[tuple[object, int, float]] = []
-        self.busy = False
+        self.waiting: list[tuple[Part[object], float]] = []
+        self.out = 0
+        self.left: dict[object, int] = {}
 
-    @rule(rows=st.integers(1, 8))
+    @rule(rows=st.integers(1, 13))
     def offer(self, rows: int) -> None:
         ticket = object()
         self.plan.offer(ticket, rows, self.now)
-        self.waiting.append((ticket, rows, self.now))
+        self.waiting.append((Part(ticket, 0, rows), self.now))
+        self.left[ticket] = 0
 
     @rule(step=st.floats(0, 0.4))
     def time_passes(self, step: float) -> None:
@@ -93,51 +124,61 @@ class Planning(RuleBasedStateMachine):
     @rule(data=st.data())
     def withdraw(self, data: Any) -> None:
         gone = data.draw(st.sampled_from(self.waiting))
-        assert self.plan.withdraw(gone[0])
+        assert self.plan.withdraw(gone[0].ticket)
         self.waiting.remove(gone)
 
     @rule()
     def dispatch(self) -> None:
         batch = self.plan.dispatch(self.now)
-        first = self.waiting[: len(batch)]
-        assert batch == [ticket for ticket, _, _ in first]
-        rows = sum(n for _, n, _ in first)
-        assert rows <= self.limits.max_batch_rows or len(batch) == 1
-        total = sum(n for _, n, _ in self.waiting)
-        if self.busy or not self.waiting:
-            assert batch == []
-        elif total >= self.limits.max_batch_rows or self.now >= self.waiting[0][2] + 0.25:
-            assert batch
+        room = self.limits.max_batch_rows
+        assert sum(part.stop - part.start for part in batch) <= room
+        for part in batch:
+            # in order, without a gap, and never a row twice
+            (ticket, start, stop), _ = self.waiting.pop(0)
+            assert (part.ticket, part.start) == (ticket, start)
+            assert self.left[ticket] == start
+            self.left[ticket] = part.stop
+            if part.stop != stop:
+                assert len(batch) == 1
+                assert part.stop - part.start == room < stop - start
+                self.waiting.append((Part(ticket, part.stop, stop), self.now))
+        if not batch:
+            total = sum(part.stop - part.start for part, _ in self.waiting)
+            kept = self.waiting and total < room and self.now < self.waiting[0][1] + 0.25
+            assert self.out == 2 or not self.waiting or kept
+        elif self.waiting and batch[-1].stop - batch[-1].start < room:
             # nobody is left behind who would have fitted
-            left = self.waiting[len(batch) :]
-            assert not left or rows + left[0][1] > self.limits.max_batch_rows
-        self.busy = self.busy or bool(batch)
-        del self.waiting[: len(batch)]
+            first = self.waiting[0][0]
+            used = sum(part.stop - part.start for part in batch)
+            assert used + first.stop - first.start > room
+        self.out += bool(batch)
 
-    @precondition(lambda self: self.busy)
+    @precondition(lambda self: self.out)
     @rule()
     def returned(self) -> None:
         self.plan.returned()
-        self.busy = False
+        self.out -= 1
 
     @invariant()
     def rows_are_counted(self) -> None:
-        assert self.plan.waiting_rows == sum(n for _, n, _ in self.waiting)
+        assert self.plan.waiting_rows == sum(part.stop - part.start for part, _ in self.waiting)
 
 
 TestPlanning = Planning.TestCase
 
 
 @given(st.integers(1, 10), st.lists(st.integers(1, 12), min_size=1))
-def test_everything_offered_leaves_in_order(max_rows: int, sizes: list[int]) -> None:
+def test_every_row_offered_leaves_once_and_in_order(max_rows: int, sizes: list[int]) -> None:
     plan: BatchPlanner[int] = BatchPlanner(BatchLimits(max_rows))
     for number, rows in enumerate(sizes):
         plan.offer(number, rows, 0.0)
-    left: list[int] = []
+    seen: dict[int, int] = dict.fromkeys(range(len(sizes)), 0)
     while batch := plan.dispatch(0.0):
-        left += batch
+        for ticket, start, stop in batch:
+            assert seen[ticket] == start
+            seen[ticket] = stop
         plan.returned()
-    assert left == list(range(len(sizes)))
+    assert list(seen.values()) == sizes
     assert plan.waiting_rows == 0
 
 

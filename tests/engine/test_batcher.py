@@ -9,13 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
 from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher
+from foretell.engine.executors import Predict
+from foretell.engine.executors.inline import InlineExecutor
 from foretell.errors import ModelFailed
 
 FIELDS = (Field("x", Datatype.FP64),)
+
+
+def batcher_of(predict: Predict, limits: BatchLimits, max_queue_rows: int = 100) -> Batcher:
+    return Batcher(InlineExecutor(predict), limits, AdmissionLimits(max_queue_rows))
 
 
 class Doubling:
@@ -46,7 +53,7 @@ def test_requests_of_one_turn_run_together_and_each_gets_its_own() -> None:
     model = Doubling()
 
     async def scene() -> list[Any]:
-        batcher = Batcher(model, BatchLimits())
+        batcher = batcher_of(model, BatchLimits())
         return await gathered(batcher.run(of(1)), batcher.run(of(2, 3)), batcher.run(of(4)))
 
     assert asyncio.run(scene()) == [[2], [4, 6], [8]]
@@ -62,7 +69,7 @@ def test_an_idle_model_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(loop, "call_at", forbidden)
         monkeypatch.setattr(loop, "call_later", forbidden)
-        batcher = Batcher(Doubling(), BatchLimits(max_batch_rows=2))
+        batcher = batcher_of(Doubling(), BatchLimits(max_batch_rows=2))
         return await gathered(*(batcher.run(of(n)) for n in range(5)))
 
     assert asyncio.run(scene()) == [[0], [2], [4], [6], [8]]
@@ -72,7 +79,7 @@ def test_a_wait_that_was_asked_for_gathers_later_requests() -> None:
     model = Doubling()
 
     async def scene() -> list[Any]:
-        batcher = Batcher(model, BatchLimits(max_wait_s=0.05))
+        batcher = batcher_of(model, BatchLimits(max_wait_s=0.05))
         first = asyncio.ensure_future(batcher.run(of(1)))
         for _ in range(3):  # turns of the loop go by
             await asyncio.sleep(0)
@@ -87,7 +94,7 @@ def test_only_requests_with_guilty_rows_fail_each_with_its_own_error(
     requests: list[list[int]],
 ) -> None:
     async def scene() -> list[Any]:
-        batcher = Batcher(Doubling(), BatchLimits(max_batch_rows=6))
+        batcher = batcher_of(Doubling(), BatchLimits(max_batch_rows=6))
         return await gathered(*(batcher.run(of(*values)) for values in requests))
 
     for values, told in zip(requests, asyncio.run(scene()), strict=True):
@@ -103,7 +110,7 @@ def test_whoever_is_cancelled_does_not_run() -> None:
     model = Doubling()
 
     async def scene() -> list[Any]:
-        batcher = Batcher(model, BatchLimits(max_wait_s=0.01))
+        batcher = batcher_of(model, BatchLimits(max_wait_s=0.01))
         asked = [asyncio.ensure_future(batcher.run(of(n))) for n in (1, 2, 3)]
         await asyncio.sleep(0)
         asked[1].cancel()
@@ -121,7 +128,7 @@ def test_errors_a_future_cannot_carry_are_carried_all_the_same(kind: type[BaseEx
         raise kind
 
     async def scene() -> list[Any]:
-        return await gathered(Batcher(model, BatchLimits()).run(of(1)))
+        return await gathered(batcher_of(model, BatchLimits()).run(of(1)))
 
     (told,) = asyncio.run(scene())
     assert isinstance(told, ModelFailed)
@@ -141,7 +148,7 @@ def test_requests_that_arrive_while_a_model_works_leave_together_after_it() -> N
             batches.append(batch.n_rows)
             return Batch.from_columns(FIELDS, [np.zeros(batch.n_rows)])
 
-        batcher = Batcher(model, BatchLimits())
+        batcher = batcher_of(model, BatchLimits())
         await batcher.run(of(0))
         await asyncio.gather(*later)
 

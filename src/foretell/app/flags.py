@@ -75,7 +75,7 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
         kind, names = bool | None, (f"{flag}/--no-{flag.removeprefix('--')}",)
     elif get_origin(field.annotation) is tuple:
         kind, names = list[str] | None, (flag,)
-        option["metavar"] = "ADDRESS"
+        option["metavar"] = "ADDRESS" if name == "bind" else "[MODEL=]KIND"
     else:
         kind, names = str | None, (flag,)
         option["metavar"] = _metavar(field.annotation)

@@ -12,6 +12,7 @@ from foretell.core.batch import Batch
 from foretell.core.field import Array
 from foretell.core.signature import Signature
 from foretell.engine import fleet
+from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadPackage, InvalidInput
 
 
@@ -39,7 +40,7 @@ class LocalModel:
         `rows` is a dict or a list of dicts or sequences, a numpy array of shape (n, k), a
         pandas DataFrame or an Arrow table. Raises InvalidInput with field and row.
         """
-        outputs = self._loaded.servable.predict(batch_of(self.signature, rows))
+        outputs = self._loaded.predict(batch_of(self.signature, rows))
         names = (field.name for field in outputs.fields)
         return dict(zip(names, outputs.columns, strict=True))
 
@@ -56,7 +57,7 @@ def load(target: str | Path) -> LocalModel:
     if len(packages) != 1:
         held = ", ".join(str(package.folder) for package in packages)
         raise BadPackage(f"{target} holds several versions; name one of {held}")
-    return LocalModel(fleet.load(packages[0]))
+    return LocalModel(fleet.load(packages[0], kind=ExecutorKind.INLINE))
 
 
 def batch_of(signature: Signature, rows: Any) -> Batch:

@@ -22,6 +22,8 @@ SERVERS = {
     "uvicorn": "foretell.app.servers:run_uvicorn",
 }
 
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 _log = logging.getLogger("foretell.server")
 
 
@@ -31,6 +33,9 @@ def run(factory: Factory, settings: Settings) -> None:
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
+    for variable in _THREAD_VARIABLES:
+        # Read by the libraries when a worker loads them; what the user set stays.
+        os.environ.setdefault(variable, str(settings.threads))
     module, _, function = SERVERS[settings.server].partition(":")
     getattr(import_module(module), function)(factory, settings)
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
 
 PREFIX = "FORETELL_"
@@ -76,6 +77,19 @@ class Settings(BaseModel):
             description="How long a request may be kept for company while its model is free",
         ),
     ] = 0.0
+    max_queue_rows: Annotated[
+        int, Field(ge=1, description="The most rows that may wait for one model before 429")
+    ] = 100_000
+    executor: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Where models run: auto, inline, thread or process; "
+            "MODEL=KIND for one model"
+        ),
+    ] = ("auto",)
+    threads: Annotated[
+        int, Field(ge=1, le=1024, description="Threads a model's framework may use in each worker")
+    ] = 1
     certfile: Annotated[
         Path | None, Field(description="A PEM certificate chain: serve over TLS")
     ] = None
@@ -88,10 +102,10 @@ class Settings(BaseModel):
         Path, Field(description="Where packages made from raw model files are kept")
     ] = Field(default_factory=lambda: default_cache_dir(os.environ))
 
-    @field_validator("bind", mode="before")
+    @field_validator("bind", "executor", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """One string may name several addresses, with commas between them."""
+        """One string may name several, with commas between them."""
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("bind")
@@ -104,6 +118,22 @@ class Settings(BaseModel):
             if not colon or not host or not port.isdigit() or int(port) > 65535:
                 raise ValueError(f"{address!r} is no address; take HOST:PORT, as in 127.0.0.1:8000")
         return value
+
+    @field_validator("executor")
+    @classmethod
+    def _check_executors(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            kind = word.rpartition("=")[2]
+            if kind not in list(ExecutorKind):
+                known = ", ".join(ExecutorKind)
+                hint = nearest(kind, ExecutorKind)
+                raise ValueError(f"{kind!r} is no executor, there are {known}{hint}")
+        return value
+
+    def executor_of(self, model: str) -> ExecutorKind:
+        """The kind that was set for `model`, or for all models."""
+        kinds = {word.rpartition("=")[0]: word.rpartition("=")[2] for word in self.executor}
+        return ExecutorKind(kinds.get(model, kinds.get("", ExecutorKind.AUTO)))
 
     @model_validator(mode="after")
     def _pair_tls_files(self) -> Settings:

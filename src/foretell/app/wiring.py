@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
+from foretell.core.admission import AdmissionLimits
 from foretell.core.planner import BatchLimits
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
@@ -26,7 +27,15 @@ def create_app(*targets: str | Path, settings: Settings | None = None) -> RestAp
 
 def build(packages: Sequence[Package], settings: Settings) -> RestApp:
     """The application for packages that were found already."""
-    fleet = Fleet([load(package) for package in packages], default_model=settings.default_model)
+    loaded = [
+        load(package, kind=settings.executor_of(package.manifest.name), threads=settings.threads)
+        for package in packages
+    ]
+    fleet = Fleet(loaded, default_model=settings.default_model)
     limits = RestLimits(settings.max_body_bytes, settings.max_rows)
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000)
-    return RestApp(DataPlane(fleet, batching), limits=limits, version=version("foretell"))
+    return RestApp(
+        DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows)),
+        limits=limits,
+        version=version("foretell"),
+    )

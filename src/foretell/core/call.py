@@ -15,9 +15,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The terms of a request, whichever door it came through: never headers."""
+    """The terms of a request, whichever door it came through: never headers.
+
+    `deadline` is on the monotonic clock, in seconds; None waits as long as it takes.
+    """
 
     request_id: str
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,19 @@
-"""The batch planner decides which requests run together, and when: time is an argument.
+"""The batch planner decides which rows run together, and when: time is an argument.
 
 Rules:
 
-1. While nothing runs, whatever waits may leave at once, together. With `max_wait_s` the
-   first to wait may be kept that long for company, unless the batch is full before.
-2. While a batch runs, requests gather; they leave together when it has returned.
-3. First come, first served, and requests are never split: a batch takes whole requests from
-   the front while their rows fit into `max_batch_rows`. A larger request runs alone.
-4. Rows count, not requests.
+1. While a place to run is free, whatever waits may leave at once, together. With `max_wait_s`
+   the first to wait may be kept that long for company, unless the batch is full before.
+2. While all places are taken, requests gather; they leave together when one comes back.
+3. First come, first served: a batch takes requests from the front while their rows fit into
+   `max_batch_rows`. Rows count, not requests.
+4. A request is split only if it is larger than a batch. Its parts run one at a time, and
+   after each the rest goes to the end of the queue: it starves nobody, and nobody starves it.
 """
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Ticket = TypeVar("Ticket")
 
@@ -25,58 +26,83 @@ class BatchLimits:
     max_wait_s: float = 0.0
 
 
+class Part(NamedTuple, Generic[Ticket]):
+    """Rows `start` to `stop` of the request known by `ticket`."""
+
+    ticket: Ticket
+    start: int
+    stop: int
+
+
+class _Waiting(NamedTuple, Generic[Ticket]):
+    ticket: Ticket
+    start: int
+    stop: int
+    arrived: float
+
+
 class BatchPlanner(Generic[Ticket]):
-    """Requests, known by their tickets, that wait for one model."""
+    """Requests, known by their tickets, that wait for one model with `places` to run in."""
 
-    __slots__ = ("_limits", "_running", "_waiting", "waiting_rows")
+    __slots__ = ("_limits", "_places", "_waiting", "waiting_rows")
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(self, limits: BatchLimits, *, places: int = 1) -> None:
         self._limits = limits
-        self._waiting: deque[tuple[Ticket, int, float]] = deque()
-        self._running = False
+        self._places = places
+        self._waiting: deque[_Waiting[Ticket]] = deque()
         self.waiting_rows = 0
 
     def offer(self, ticket: Ticket, n_rows: int, now: float) -> None:
         """Let a request of `n_rows` wait."""
-        self._waiting.append((ticket, n_rows, now))
+        self._waiting.append(_Waiting(ticket, 0, n_rows, now))
         self.waiting_rows += n_rows
 
     def withdraw(self, ticket: Ticket) -> bool:
-        """Drop a request that waits. False when it does not wait (any more)."""
+        """Drop what waits of a request. False when nothing of it waits (any more)."""
         for waiting in self._waiting:
-            if waiting[0] is ticket:
+            if waiting.ticket is ticket:
                 self._waiting.remove(waiting)
-                self.waiting_rows -= waiting[1]
+                self.waiting_rows -= waiting.stop - waiting.start
                 return True
         return False
 
-    def dispatch(self, now: float) -> list[Ticket]:
-        """The requests that run now, as one batch; none while one runs or all may wait.
+    def dispatch(self, now: float) -> list[Part[Ticket]]:
+        """The rows that run now, as one batch; none while no place is free or all may wait.
 
         When there are any, `returned` must follow.
         """
         due = self.due_at()
         if due is None or due > now:
             return []
-        ticket, rows, _ = self._waiting.popleft()
-        batch = [ticket]
-        while self._waiting and rows + self._waiting[0][1] <= self._limits.max_batch_rows:
-            ticket, n_rows, _ = self._waiting.popleft()
-            batch.append(ticket)
-            rows += n_rows
+        self._places -= 1
+        first = self._waiting.popleft()
+        room = self._limits.max_batch_rows
+        if first.stop - first.start > room:
+            self.waiting_rows -= room
+            cut = first.start + room
+            self._waiting.append(first._replace(start=cut, arrived=now))
+            return [Part(first.ticket, first.start, cut)]
+        batch = [Part(first.ticket, first.start, first.stop)]
+        rows = first.stop - first.start
+        while self._waiting:
+            ticket, start, stop, _ = self._waiting[0]
+            if rows + stop - start > room:
+                break
+            self._waiting.popleft()
+            batch.append(Part(ticket, start, stop))
+            rows += stop - start
         self.waiting_rows -= rows
-        self._running = True
         return batch
 
     def returned(self) -> None:
-        """The batch that ran has returned."""
-        self._running = False
+        """A batch that ran has come back; its place is free."""
+        self._places += 1
 
     def due_at(self) -> float | None:
-        """When the next batch may leave; None while one runs or nothing waits."""
-        if self._running or not self._waiting:
+        """When the next batch may leave; None while no place is free or nothing waits."""
+        if not self._places or not self._waiting:
             return None
-        arrived = self._waiting[0][2]
+        arrived = self._waiting[0].arrived
         if self.waiting_rows >= self._limits.max_batch_rows:
             return arrived
         return arrived + self._limits.max_wait_s

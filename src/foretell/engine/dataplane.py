@@ -2,14 +2,15 @@
 
 import logging
 
-import numpy as np
-
+from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call, Target
 from foretell.core.planner import BatchLimits
-from foretell.engine.batcher import Batcher, Predict
-from foretell.engine.fleet import Fleet, Loaded
-from foretell.errors import ForetellError, ModelFailed
+from foretell.engine.batcher import Batcher
+from foretell.engine.executors import ProcessDied
+from foretell.engine.executors.inline import InlineExecutor
+from foretell.engine.fleet import Fleet
+from foretell.errors import DeadlineExceeded, ForetellError, ModelFailed, Overloaded
 
 _log = logging.getLogger("foretell.engine")
 
@@ -17,46 +18,47 @@ _log = logging.getLogger("foretell.engine")
 class DataPlane:
     """Answers calls from the fleet's loaded versions; each version has one batcher."""
 
-    def __init__(self, fleet: Fleet, limits: BatchLimits | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        limits: BatchLimits | None = None,
+        admission: AdmissionLimits | None = None,
+    ) -> None:
         self.fleet = fleet
         self._batchers = {
-            (loaded.name, loaded.version): Batcher(_checked(loaded), limits or BatchLimits())
-            for versions in fleet.models.values()
-            for loaded in versions.values()
+            (name, version): Batcher(
+                loaded.executor, limits or BatchLimits(), admission or AdmissionLimits()
+            )
+            for name, versions in fleet.models.items()
+            for version, loaded in versions.items()
         }
 
     async def infer(self, target: Target, batch: Batch, call: Call) -> Answer:
         """The outputs for `batch`, whose rows `target`'s signature has accepted.
 
-        Raises NotFound, ModelFailed.
+        Raises NotFound, Overloaded, DeadlineExceeded, ModelFailed.
         """
         loaded = self.fleet.resolve(target)
+        name, version = loaded.name, loaded.version
         try:
-            outputs = await self._batchers[loaded.name, loaded.version].run(batch)
+            outputs = await self._batchers[name, version].run(batch, call.deadline)
+        except (Overloaded, DeadlineExceeded):
+            raise
         except Exception as error:
-            what = error if isinstance(error, ForetellError) else type(error).__name__
-            _log.exception("%s %s failed, request %s", loaded.name, loaded.version, call.request_id)
+            told = isinstance(error, ForetellError | ProcessDied)
+            what = error if told else type(error).__name__
+            _log.exception("%s %s failed, request %s", name, version, call.request_id)
             raise ModelFailed(
-                f"model {loaded.name} {loaded.version} failed ({what}); "
+                f"model {name} {version} failed ({what}); "
                 f"the server's log has the details under request {call.request_id}"
             ) from error
-        return Answer(outputs, loaded.name, loaded.version)
+        return Answer(outputs, name, version)
 
+    def runs_inline(self, target: Target) -> bool:
+        """Whether `target` runs on the event loop, so that its caller cannot leave meanwhile."""
+        return isinstance(self.fleet.resolve(target).executor, InlineExecutor)
 
-def _checked(loaded: Loaded) -> Predict:
-    """The version's predict, which raises ModelFailed when its answer breaks its signature."""
-    predict = loaded.servable.predict
-
-    def checked(batch: Batch) -> Batch:
-        outputs = predict(batch)
-        if outputs.n_rows != batch.n_rows:
-            raise ModelFailed(f"{outputs.n_rows} rows came back for {batch.n_rows}")
-        for field, column in zip(outputs.fields, outputs.columns, strict=True):
-            if field.datatype.is_float and not np.isfinite(column).all():
-                if not field.nullable:
-                    raise ModelFailed(f"output {field.name!r} is not finite")
-                if np.isinf(column).any():
-                    raise ModelFailed(f"output {field.name!r} is infinite")
-        return outputs
-
-    return checked
+    def close(self) -> None:
+        """Let go of threads and processes."""
+        for batcher in self._batchers.values():
+            batcher.close()

@@ -1,5 +1,7 @@
 """The fleet is the set of loaded versions, and knows which one answers a target."""
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,18 +10,25 @@ from foretell.core.batch import Batch
 from foretell.core.call import Target
 from foretell.core.manifest import Manifest
 from foretell.core.routing import newest, version_key
-from foretell.core.servable import Servable
 from foretell.core.signature import Signature
+from foretell.engine.executors import Executor, Predict, ProcessDied, checked
+from foretell.engine.executors.choosing import ExecutorKind, choose
+from foretell.engine.executors.inline import InlineExecutor
+from foretell.engine.executors.process import ProcessExecutor
+from foretell.engine.executors.thread import ThreadExecutor
 from foretell.engine.repository import Package, verify
-from foretell.errors import BadPackage, NotFound
+from foretell.errors import BadPackage, ModelFailed, NotFound
+
+_log = logging.getLogger("foretell.engine")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One version that is loaded and warm."""
+    """One version that is loaded and warm: `executor` runs it for the server."""
 
     manifest: Manifest
-    servable: Servable
+    predict: Predict
+    executor: Executor
 
     @property
     def name(self) -> str:
@@ -31,7 +40,7 @@ class Loaded:
 
     @property
     def signature(self) -> Signature:
-        return self.servable.signature
+        return self.manifest.signature
 
 
 class Fleet:
@@ -80,18 +89,48 @@ class Fleet:
         return ", ".join(self.models) or "no models"
 
 
-def load(package: Package) -> Loaded:
-    """Verify a package, load it, and warm it with its example. Raises BadPackage."""
+def load(package: Package, *, kind: ExecutorKind = ExecutorKind.AUTO, threads: int = 1) -> Loaded:
+    """Verify a package, load it, warm it with its example, and give it an executor.
+
+    `threads` bounds what the model's framework may use. Raises BadPackage, MissingExtra.
+    """
+    manifest, before = package.manifest, time.perf_counter()
     verify(package)
-    manifest = package.manifest
-    servable = runtimes.load(manifest, package.folder)
     example = manifest.signature.example
-    if example is not None:
-        batch = Batch.from_rows(manifest.signature.inputs, [example])
-        try:
-            servable.predict(batch)
-        except Exception as error:
-            raise BadPackage(
-                f"{manifest.name} {manifest.version} cannot answer its own example: {error!r}"
-            ) from error
-    return Loaded(manifest, servable)
+    warming = None if example is None else Batch.from_rows(manifest.signature.inputs, [example])
+    if kind is not ExecutorKind.PROCESS:
+        servable = runtimes.load(manifest, package.folder, threads=threads)
+        predict = checked(servable.predict)
+        _warm(manifest, predict, warming)
+        if kind is ExecutorKind.AUTO:
+            kind = ExecutorKind.THREAD if warming is None else choose(predict, warming)
+    if kind is ExecutorKind.PROCESS:
+        executor = _in_a_process(package, threads)
+        predict = executor.predict
+        _warm(manifest, predict, warming)
+        loaded = Loaded(manifest, predict, executor)
+    else:
+        make = InlineExecutor if kind is ExecutorKind.INLINE else ThreadExecutor
+        loaded = Loaded(manifest, predict, make(predict))
+    seconds = time.perf_counter() - before
+    _log.info("%s %s is loaded, %s, in %.2f s", manifest.name, manifest.version, kind, seconds)
+    return loaded
+
+
+def _in_a_process(package: Package, threads: int) -> ProcessExecutor:
+    manifest = package.manifest
+    try:
+        return ProcessExecutor(package.folder, manifest.signature.outputs, threads=threads)
+    except (ModelFailed, ProcessDied) as error:
+        raise BadPackage(f"{manifest.name} {manifest.version}: {error}") from error
+
+
+def _warm(manifest: Manifest, predict: Predict, warming: Batch | None) -> None:
+    if warming is None:
+        return
+    try:
+        predict(warming)
+    except Exception as error:
+        raise BadPackage(
+            f"{manifest.name} {manifest.version} cannot answer its own example: {error!r}"
+        ) from error

@@ -1,14 +1,15 @@
 """An exchange is one HTTP request and its reply, as the hot routes see it: raw ASGI."""
 
+import asyncio
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Message, Receive, Scope, Send
 
-from foretell.errors import TooLarge
+from foretell.errors import InvalidInput, TooLarge
 from foretell.transports.rest.errors import HttpRefusal
 
 # What curl, form libraries and bare sockets send along with a JSON body is read as JSON, too.
@@ -23,6 +24,8 @@ _READ_AS_JSON = frozenset(
     }
 )
 
+_MOST_TIMEOUT_MS = 24 * 60 * 60 * 1000
+_Result = TypeVar("_Result")
 _numbers: Iterator[str] | None = None
 
 
@@ -51,11 +54,12 @@ class Headers:
     content_type: bytes = b""
     content_encoding: bytes = b""
     content_length: int | None = None
+    timeout_ms: bytes = b""
 
     @classmethod
     def of(cls, scope: Scope) -> "Headers":
         """Read from an ASGI scope; unreadable lengths are left to the server."""
-        request_id = content_type = content_encoding = b""
+        request_id = content_type = content_encoding = timeout_ms = b""
         length: int | None = None
         for name, value in scope["headers"]:
             if name == b"content-length":
@@ -66,12 +70,27 @@ class Headers:
                 request_id = value
             elif name == b"content-encoding":
                 content_encoding = value
+            elif name == b"x-request-timeout-ms":
+                timeout_ms = value
         return cls(
             accepted_request_id(request_id) if request_id else new_request_id(),
             content_type,
             content_encoding,
             length,
+            timeout_ms,
         )
+
+    def deadline(self, now: float) -> float | None:
+        """`X-Request-Timeout-Ms` from `now` on, on the same clock. Raises InvalidInput."""
+        if not self.timeout_ms:
+            return None
+        told = self.timeout_ms.decode("latin-1")
+        if not told.isdecimal() or not 0 < int(told) <= _MOST_TIMEOUT_MS:
+            raise InvalidInput(
+                f"X-Request-Timeout-Ms is {told!r}, but must be a whole number of milliseconds "
+                f"from 1 to {_MOST_TIMEOUT_MS}"
+            )
+        return now + int(told) / 1000
 
     def refuse_what_is_not_json(self) -> None:
         """Raise HttpRefusal (415) for a media type or an encoding these routes don't read."""
@@ -120,6 +139,28 @@ def _too_large(max_body_bytes: int) -> TooLarge:
         f"the body is larger than {max_body_bytes} bytes; send fewer rows, "
         "or raise the server's max_body_bytes"
     )
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What `work` returns; when the client leaves first, it is cancelled. Raises ClientGone.
+
+    The request's body must have been read: only a disconnect can follow.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        leaving.cancel()
+        working.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def reply(

@@ -9,6 +9,7 @@ Rules:
 """
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +23,13 @@ from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
 from foretell.errors import ForetellError, InvalidInput
 from foretell.transports.rest.errors import HttpRefusal, failure
-from foretell.transports.rest.exchange import ClientGone, Headers, read_body, reply
+from foretell.transports.rest.exchange import (
+    ClientGone,
+    Headers,
+    read_body,
+    reply,
+    unless_gone,
+)
 
 _log = logging.getLogger("foretell.rest")
 
@@ -39,11 +46,12 @@ class RestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path: whom it asks, and how its bodies read and write."""
+    """One path: whom it asks, how its bodies read and write, and whether it runs on the loop."""
 
     target: Target
     codec: JsonRows
     many: bool
+    inline: bool
 
 
 class HotRoutes:
@@ -64,8 +72,10 @@ class HotRoutes:
 
     def _add(self, prefix: str, target: Target, loaded: Loaded) -> None:
         codec = JsonRows(loaded.signature)
+        inline = self._dataplane.runs_inline(target)
         for verb in VERBS:
-            endpoint = Endpoint(target, codec, many=verb == "batch_predict")
+            many = verb == "batch_predict"
+            endpoint = Endpoint(target, codec, many=many, inline=inline)
             self._table[f"{prefix}/{verb}"] = endpoint
 
     def owns(self, path: str) -> bool:
@@ -98,6 +108,7 @@ class HotRoutes:
             )
         verbose = _asked_for_verbose(scope["query_string"])
         headers.refuse_what_is_not_json()
+        deadline = headers.deadline(time.monotonic()) if headers.timeout_ms else None
         limits = self._limits
         body = await read_body(receive, headers.content_length, limits.max_body_bytes)
         codec = endpoint.codec
@@ -107,7 +118,9 @@ class HotRoutes:
             else [codec.decode_row(body)]
         )
         batch = Batch.from_rows(codec.signature.inputs, rows)
-        answer = await self._dataplane.infer(endpoint.target, batch, Call(headers.request_id))
+        call = Call(headers.request_id, deadline)
+        asked = self._dataplane.infer(endpoint.target, batch, call)
+        answer = await (asked if endpoint.inline else unless_gone(receive, asked))
         told: dict[str, Any] = {"model_version": answer.version}
         if verbose:
             told["model_name"] = answer.model

@@ -1,0 +1,82 @@
+"""An executor is where a model's predictions run: on the event loop, in a thread, in a process.
+
+`run` answers at once or with a future. Each executor has `places`: how many batches may be
+out at a time. Which one a model gets is measured when it is warmed (`choosing`), or set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from foretell.core.batch import Batch
+from foretell.errors import ModelFailed
+
+Predict = Callable[[Batch], Batch]
+Outcome = Batch | Exception
+"""What became of one request's rows."""
+
+
+class ProcessDied(Exception):
+    """The process a model ran in ended; nothing is known about the rows it had."""
+
+
+class Executor(Protocol):
+    """Where a model runs."""
+
+    @property
+    def places(self) -> int:
+        """How many batches may be out at a time."""
+        ...
+
+    def run(self, batches: Sequence[Batch]) -> list[Outcome] | asyncio.Future[list[Outcome]]:
+        """One outcome for each of `batches`, which are predicted together."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and processes; what is out may still come back."""
+        ...
+
+
+def checked(predict: Predict) -> Predict:
+    """`predict`, raising ModelFailed when an answer breaks its signature: rows, finite numbers."""
+
+    def predict_checked(batch: Batch) -> Batch:
+        outputs = predict(batch)
+        if outputs.n_rows != batch.n_rows:
+            raise ModelFailed(f"{outputs.n_rows} rows came back for {batch.n_rows}")
+        for field, column in zip(outputs.fields, outputs.columns, strict=True):
+            if field.datatype.is_float and not np.isfinite(column).all():
+                if not field.nullable:
+                    raise ModelFailed(f"output {field.name!r} is not finite")
+                if np.isinf(column).any():
+                    raise ModelFailed(f"output {field.name!r} is infinite")
+        return outputs
+
+    return predict_checked
+
+
+def attempt(predict: Predict, batches: Sequence[Batch]) -> list[Outcome]:
+    """Predict `batches` together; if that fails, in halves, until the guilty fail alone."""
+    try:
+        outputs = predict(Batch.concat(batches))
+        return list(outputs.split([batch.n_rows for batch in batches]))
+    except ProcessDied as error:
+        return [error] * len(batches)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may raise anything, sys.exit() included
+        if len(batches) == 1:
+            return [_carried(error)]
+        middle = len(batches) // 2
+        return attempt(predict, batches[:middle]) + attempt(predict, batches[middle:])
+
+
+def _carried(error: BaseException) -> Exception:
+    """`error` as a future can carry it: these two would end the loop or be refused."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    carried = ModelFailed(f"its code raised {type(error).__name__}")
+    carried.__cause__ = error
+    return carried

@@ -1,0 +1,55 @@
+"""The child is the process a model runs in: it loads a package, and answers until its pipe ends.
+
+    python -m foretell.engine.executors.child FD FOLDER THREADS
+
+Each answer is a pair: the output columns, or None and what failed.
+"""
+
+import logging
+import pickle
+import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from foretell import runtimes
+from foretell.core.batch import Batch
+from foretell.core.field import Array
+from foretell.engine.repository import read, verify
+from foretell.errors import ForetellError
+
+_log = logging.getLogger("foretell.model")
+
+
+def main(fd: int, folder: Path, threads: int) -> None:
+    """Serve `folder`'s model over the pipe on `fd` until its other end is closed."""
+    # The server ends this process by closing the pipe; a signal to the group is not for us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pipe = Connection(fd)
+    package = read(folder)
+    inputs = package.manifest.signature.inputs
+    try:
+        verify(package)
+        servable = runtimes.load(package.manifest, folder, threads=threads)
+    except ForetellError as error:
+        pipe.send_bytes(pickle.dumps((None, error.message)))
+        return
+    pipe.send_bytes(pickle.dumps(((), None)))
+    while True:
+        try:
+            columns = pickle.loads(pipe.recv_bytes())  # noqa: S301 - the server that started us wrote it
+        except EOFError:
+            return
+        try:
+            outputs = servable.predict(Batch.from_columns(inputs, columns))
+            answer: tuple[Sequence[Array] | None, str | None] = (outputs.columns, None)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; it is told
+            _log.exception("%s %s failed", package.manifest.name, package.manifest.version)
+            answer = (None, type(error).__name__)
+        pipe.send_bytes(pickle.dumps(answer, 5))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,213 @@
+"""Executors: the same outcomes wherever a model runs, and a server that survives its models."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foretell.core.admission import AdmissionLimits
+from foretell.core.batch import Batch
+from foretell.core.field import Datatype, Field
+from foretell.core.planner import BatchLimits
+from foretell.engine import fleet, repository
+from foretell.engine.batcher import Batcher
+from foretell.engine.executors import Executor, ProcessDied
+from foretell.engine.executors.choosing import ExecutorKind, choose
+from foretell.engine.executors.process import ProcessExecutor
+from foretell.engine.executors.thread import ThreadExecutor
+from foretell.errors import DeadlineExceeded, ModelFailed, Overloaded
+from foretell.packing import pack
+
+FIELDS = (Field("x", Datatype.FP64),)
+
+MODEL = """
+import os, time
+import numpy as np
+from foretell import Field, Signature
+
+class Model:
+    signature = Signature((Field("x", "FP64"),), (Field("prediction", "FP64"),), example=(1.0,))
+
+    def predict(self, columns):
+        x = columns["x"]
+        if (x == -1).any():
+            raise ValueError("negative")
+        if (x == -2).any():
+            os._exit(7)
+        return x * 2
+"""
+
+
+def of(*values: float) -> Batch:
+    return Batch.from_rows(FIELDS, [(value,) for value in values])
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> repository.Package:
+    folder = tmp_path_factory.mktemp("executors")
+    (folder / "doubling.py").write_text(MODEL)
+    made = pack(["doubling:Model"], name="m", repository=folder / "models", python_path=folder)
+    return repository.read(made)
+
+
+@pytest.fixture(params=["inline", "thread", "process"])
+def loaded(package: repository.Package, request: pytest.FixtureRequest) -> Iterator[fleet.Loaded]:
+    loaded = fleet.load(package, kind=ExecutorKind(request.param))
+    yield loaded
+    loaded.executor.close()
+
+
+def batcher_of(executor: Executor, **limits: Any) -> Batcher:
+    admission = AdmissionLimits(limits.pop("max_queue_rows", 1000))
+    return Batcher(executor, BatchLimits(**limits), admission)
+
+
+async def gathered(*asked: Any) -> list[Any]:
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    return [one.column("prediction").tolist() if isinstance(one, Batch) else one for one in told]
+
+
+def test_every_executor_gives_the_same_outcomes(loaded: fleet.Loaded) -> None:
+    async def scene() -> list[Any]:
+        batcher = batcher_of(loaded.executor, max_batch_rows=4)
+        return await gathered(*(batcher.run(of(*v)) for v in ([1], [-1, 5], [2, 3], range(9))))
+
+    first, failed, second, large = asyncio.run(scene())
+    assert (first, second, large) == ([2], [4, 6], [2.0 * n for n in range(9)])
+    assert isinstance(failed, Exception)
+    assert "ValueError" in repr(failed)
+
+
+def test_a_process_that_dies_fails_its_calls_and_is_replaced(package: repository.Package) -> None:
+    executor = ProcessExecutor(package.folder, package.manifest.signature.outputs)
+
+    async def scene() -> tuple[list[Any], list[Any], list[Any]]:
+        batcher = batcher_of(executor)
+        dying = await gathered(batcher.run(of(-2)), batcher.run(of(1)))
+        after = await gathered(batcher.run(of(1)))
+        killed = executor.process.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        await asyncio.to_thread(os.waitid, os.P_PID, killed, os.WEXITED | os.WNOWAIT)
+        await gathered(batcher.run(of(3)))
+        return dying, after, await gathered(batcher.run(of(4)))
+
+    dying, after, revived = asyncio.run(scene())
+    assert all(isinstance(one, ProcessDied) for one in dying)
+    assert "exit code 7" in str(dying[0])
+    assert (after, revived) == ([[2]], [[8]])
+    child = executor.process.pid
+    executor.close()
+    executor.pool.shutdown(wait=True)
+    assert child is not None
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_package_that_cannot_load_in_its_process_is_a_bad_package(
+    package: repository.Package, tmp_path: Path
+) -> None:
+    gone = repository.Package(tmp_path, package.manifest)
+    executor_outputs = package.manifest.signature.outputs
+    with pytest.raises((ModelFailed, ProcessDied)):
+        ProcessExecutor(gone.folder, executor_outputs)
+
+
+class Gate:
+    """A model that answers only once it is opened; it remembers its batches."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.reached = threading.Event()
+        self.batches: list[list[float]] = []
+
+    def predict(self, batch: Batch) -> Batch:
+        self.batches.append(batch.matrix[:, 0].tolist())
+        self.reached.set()
+        assert self.opened.wait(30)
+        return Batch.from_columns((Field("prediction", Datatype.FP64),), [batch.matrix[:, 0]])
+
+
+def test_the_loop_stays_free_while_a_thread_works_and_requests_gather() -> None:
+    gate = Gate()
+
+    async def scene() -> None:
+        batcher = batcher_of(ThreadExecutor(gate.predict))
+        first = asyncio.ensure_future(batcher.run(of(1)))
+        # the loop runs on although the model does not answer
+        assert await asyncio.to_thread(gate.reached.wait, 30)
+        rest = [asyncio.ensure_future(batcher.run(of(n))) for n in range(5)]
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await asyncio.gather(first, *rest)
+        batcher.close()
+
+    asyncio.run(scene())
+    assert gate.batches == [[1], [0, 1, 2, 3, 4]]
+
+
+def test_a_full_queue_sheds_and_says_when_to_come_back() -> None:
+    gate = Gate()
+
+    async def scene() -> list[Any]:
+        batcher = batcher_of(ThreadExecutor(gate.predict), max_queue_rows=3)
+        running = asyncio.ensure_future(batcher.run(of(1)))
+        assert await asyncio.to_thread(gate.reached.wait, 30)
+        waiting = [asyncio.ensure_future(batcher.run(of(1, 2))) for _ in range(2)]
+        await asyncio.sleep(0)
+        gate.opened.set()
+        told = await gathered(running, *waiting)
+        batcher.close()
+        return told
+
+    first, second, shed = asyncio.run(scene())
+    assert (first, second) == ([1], [1, 2])
+    assert isinstance(shed, Overloaded)
+    assert 0.1 <= shed.retry_after_s <= 60
+
+
+def test_rows_whose_deadline_passed_do_not_run() -> None:
+    gate = Gate()
+
+    async def scene() -> list[Any]:
+        batcher = batcher_of(ThreadExecutor(gate.predict))
+        now = time.monotonic()
+        running = asyncio.ensure_future(batcher.run(of(1), now + 60))
+        assert await asyncio.to_thread(gate.reached.wait, 30)
+        told = await gathered(batcher.run(of(2), now + 0.05))
+        gate.opened.set()
+        told += await gathered(running, batcher.run(of(3), now - 1), batcher.run(of(4)))
+        batcher.close()
+        return told
+
+    late, running, gone, last = asyncio.run(scene())
+    assert isinstance(late, DeadlineExceeded)
+    assert isinstance(gone, DeadlineExceeded)
+    assert (running, last) == ([1], [4])
+    assert gate.batches == [[1], [4]]
+
+
+def test_choosing_measures() -> None:
+    fields = (Field("prediction", Datatype.FP64),)
+
+    def quick(batch: Batch) -> Batch:
+        return Batch.from_columns(fields, [np.zeros(batch.n_rows)])
+
+    def slow_but_polite(batch: Batch) -> Batch:
+        time.sleep(0.005)
+        return quick(batch)
+
+    def stubborn(batch: Batch) -> Batch:
+        # one call into C that never lets go of the interpreter
+        sum(range(8_000_000))
+        return quick(batch)
+
+    assert choose(quick, of(1)) is ExecutorKind.INLINE
+    assert choose(slow_but_polite, of(1)) is ExecutorKind.THREAD
+    assert choose(stubborn, of(1)) is ExecutorKind.PROCESS
