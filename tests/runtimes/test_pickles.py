@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 
 from foretell.core.manifest import Manifest
@@ -359,3 +363,32 @@ def test_no_estimator_of_scikit_learn_is_refused(tmp_path: Path) -> None:
         joblib.dump(model, path)
         assert type(load_pickle(path)) is kind
     assert seen > 120
+
+
+def _dumped(protocol: int) -> bytes:
+    return pickle.dumps(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), protocol=protocol)
+
+
+def _damaged(protocol: int, at: int, what: bytes) -> bytes:
+    real = _dumped(protocol)
+    return real[:at] + what + real[at + len(what) :]
+
+
+@given(
+    raw=st.one_of(
+        st.binary(max_size=60),
+        st.builds(_damaged, st.integers(0, 5), st.integers(0, 800), st.binary(max_size=3)),
+        st.builds(lambda end: _dumped(5)[:end], st.integers(0, 400)),
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_bytes_inspection_ends_in_a_report_or_a_bad_package(raw: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.pkl")
+        path.write_bytes(raw)
+        told = "model.pkl"
+        try:
+            inspect_pickle(path)
+        except BadPackage as error:
+            told = error.message
+        assert "model.pkl" in told  # anything but BadPackage has ended the test by now

@@ -20,6 +20,7 @@ import gzip
 import io
 import lzma
 import pickle
+import struct
 import sys
 import threading
 import zlib
@@ -56,6 +57,7 @@ _BROKEN = (
     RecursionError,
     TypeError,
     ValueError,
+    struct.error,
 )
 """What unpickling a damaged file raises."""
 
