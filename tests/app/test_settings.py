@@ -48,13 +48,16 @@ def test_one_string_may_name_several_addresses() -> None:
         ({}, "worker = 2", {}, "no setting 'worker' (from foretell.toml); did you mean 'workers'?"),
         ({}, "", {"FORETELL_MAX_ROW": "1"}, "from the environment); did you mean 'max_rows'?"),
         ({"zzz": 1}, "", {}, "there are bind, workers"),
-        ({"workers": "0"}, "", {}, "workers is '0' (from the command line), but input should be"),
+        ({"workers": "0"}, "", {}, "workers is '0' (from the command line), but must be"),
         ({"workers": "two"}, "", {}, "valid integer"),
         ({"log_level": "inof"}, "", {}, "did you mean 'info'?"),
         ({"bind": ["8000"]}, "", {}, "'8000' is no address; take HOST:PORT"),
         ({"bind": ["a:70000"]}, "", {}, "is no address"),
         ({"certfile": "x"}, "", {}, "keyfile is missing"),
         ({}, "workers = ", {}, "is not TOML"),
+        ({}, "workers = true", {}, "workers is true (from foretell.toml), which it can't be"),
+        ({"executor": "treads"}, "", {}, "'treads' is no executor"),
+        ({"certfile": "x"}, "", {}, "TLS needs both"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_fix(

@@ -89,6 +89,9 @@ def raw(change: str) -> bytes:
         (raw("-Infinity"), "not valid JSON", None),
         (raw("1e999"), "not valid JSON", None),
         (raw('"\\ud800"'), "not valid JSON", None),
+        (b'{"\xff": 1}', "not valid JSON", None),
+        (b'{"features": {"\xff": 1}}', "not valid JSON", None),
+        (body(GOOD).replace(b'"a"', b'"\xff"'), "not valid JSON", None),
         (b"[" * 100_000, "nested too deeply", None),
         (b'{"features":' * 50_000, "nested too deeply", None),
         (b"[1]", "but must be an object", None),
@@ -150,6 +153,17 @@ def test_an_input_called_features_is_an_input() -> None:
     ].tolist() == [3.0, 4.0]
     scalar = JsonRows(Signature((Field("features", Datatype.FP64),), OUTPUTS))
     assert scalar.decode_row(b'{"features": 2}') == (2.0,)
+
+
+@pytest.mark.parametrize(
+    "name", ['q"uote', "back\\slash", "tab\there", "nul\0", "ümlaut 🙂", "%", "$.a"]
+)
+def test_any_name_is_a_name(name: str) -> None:
+    codec = JsonRows(Signature((Field(name, Datatype.FP64),), OUTPUTS))
+    assert codec.decode_row(body({name: 2})) == (2.0,)
+    assert codec.decode_rows(body({"instances": [{name: 2}, [3]]}), max_rows=2) == [(2.0,), (3.0,)]
+    with pytest.raises(InvalidInput, match="unknown field"):
+        codec.decode_row(body({"x": 2}))
 
 
 JSON = st.recursive(

@@ -6,6 +6,7 @@ or a setting cannot be used, 130 interrupted.
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 
 import foretell
 from foretell.app import flags
+from foretell.app.reports import printable
 from foretell.app.settings import Settings
 from foretell.errors import BadSettings, ForetellError
 
@@ -141,8 +143,9 @@ def serve(targets: list[str], config: Path | None, **told: Any) -> None:
     (FORETELL_MAX_ROWS=1000), then from these flags (--max-rows 1000); the last one wins.
     """
     from foretell.app import servers, wiring
-    from foretell.app.starting import find_packages
+    from foretell.app.starting import find_packages, stop_quietly
 
+    stop_quietly()
     settings = Settings.read(flags.given(told), config=config)
     packages = find_packages(targets, settings)
     servers.run(functools.partial(wiring.build, packages, settings), settings)
@@ -168,8 +171,12 @@ def _guarded(run: Callable[[], Any], arguments: list[str]) -> int:
         if "--json" in arguments:
             _print_json({"error": error.message, "code": error.code})
         _stderr.print("[bold red]error:[/] ", end="")
-        _stderr.print(error.message, markup=False)
+        _stderr.print(printable(error.message), markup=False)
         return 2 if isinstance(error, BadSettings) else 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python must not complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0

@@ -3,12 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from foretell.core.field import Field, spoken
 from foretell.engine.repository import Package, verify
+
+
+def printable(text: object) -> str:
+    """`text` without control characters: a terminal obeys them, and packages come from anywhere."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(text))
+
+
+def escape(text: object) -> str:
+    """`text` as it is, for rich: no markup, no control characters."""
+    return markup.escape(printable(text))
 
 
 def describe(package: Package, *, verified: bool = False) -> dict[str, Any]:
@@ -46,7 +56,7 @@ def show_package(console: Console, package: Package) -> None:
     )
     for step in manifest.steps:
         files = ", ".join(step.files)
-        console.print(f"  {step.runtime}: {escape(files)}")
+        console.print(f"  {escape(step.runtime)}: {escape(files)}")
     if manifest.trusted:
         console.print("  [yellow]packed with --trust: loading it runs its maker's code[/]")
     examples = signature.example or ("",) * len(signature.inputs)

@@ -57,8 +57,10 @@ def run_h2corn(factory: Factory, settings: Settings) -> None:
             max_request_body_size=0,
         )
         h2corn.serve(report.guard(factory), config, factory=True)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _cannot_listen(error, settings) from error
+    except ValueError as error:
+        raise StartFailed(f"the server does not take these settings: {error}") from error
     finally:
         report.close()
     if report.failure is not None:

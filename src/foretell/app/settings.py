@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from foretell.core.field import spoken
 from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
 
@@ -167,6 +168,8 @@ class Settings(BaseModel):
             for key, value in values.items():
                 if key not in cls.model_fields:
                     raise _unknown(key, where, cls.model_fields)
+                if isinstance(value, bool) and cls.model_fields[key].annotation is not bool:
+                    raise BadSettings(f"{key} is {spoken(value)} (from {where}), which it can't be")
                 told[key], origin[key] = value, where
         try:
             return cls.model_validate(told)
@@ -210,7 +213,7 @@ def _explain(cls: type[Settings], error: ValidationError, origin: Mapping[str, s
     """The first failure as one sentence: which setting, from where, what it must be."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = message.replace("Input should be", "must be")
     if not first["loc"]:
         return message
     key, value = str(first["loc"][0]), first["input"]

@@ -30,13 +30,26 @@ def packed(model: Path, *, cache_dir: Path) -> Path:
     Its version is `0+` and the first digits of the file's SHA-256.
     """
     try:
+        if not model.is_file():
+            raise BadPackage(f"{model} is not a regular file")
         with model.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BadPackage(f"{model} cannot be read: {error}") from error
     version = f"0+{digest[:12]}"
     repository = cache_dir / digest
-    made = [folder for folder in repository.glob(f"*/{version}") if is_package(folder)]
-    if made:
-        return made[0]
-    return packing.pack([model], version=version, repository=repository)
+    made = _made(repository, version)
+    if made is None:
+        try:
+            return packing.pack([model], version=version, repository=repository)
+        except BadPackage:
+            # Another server may have packed the same file meanwhile.
+            made = _made(repository, version)
+            if made is None:
+                raise
+    return made
+
+
+def _made(repository: Path, version: str) -> Path | None:
+    folders = repository.glob(f"*/{version}")
+    return next((folder for folder in folders if is_package(folder)), None)

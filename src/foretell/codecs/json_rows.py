@@ -27,6 +27,10 @@ from foretell.errors import InvalidInput, TooLarge
 _UINT64_IS_TOO_WIDE = 2**63 - 1  # msgspec's integer bounds are signed 64-bit numbers
 
 
+# What a decoder raises: UnicodeDecodeError comes from text it has to decode, such as keys.
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 class JsonRows:
     """Decodes requests and encodes answers of one signature."""
 
@@ -36,7 +40,7 @@ class JsonRows:
         self._wrapped: msgspec.json.Decoder[Any] | None = None
         self._many: msgspec.json.Decoder[Any] | None = None
         types = [_plain_type(field) for field in signature.inputs]
-        if None not in types:
+        if None not in types and all(map(_is_plain_name, signature.input_names)):
             self._build_decoders(types)
         self._encode = msgspec.json.Encoder().encode
         self._lay_out_answers()
@@ -73,7 +77,7 @@ class JsonRows:
         if decoder is not None:
             try:
                 found = decoder.decode(body)
-            except (msgspec.MsgspecError, RecursionError):
+            except _REFUSED:
                 pass  # decided, and explained, below
             else:
                 return self._as_tuple(found.inner if wrapped else found)
@@ -84,7 +88,7 @@ class JsonRows:
         if self._many is not None:
             try:
                 found = self._many.decode(body).inner
-            except (msgspec.MsgspecError, RecursionError):
+            except _REFUSED:
                 pass  # decided, and explained, below
             else:
                 self._check_count(len(found), max_rows)
@@ -190,6 +194,11 @@ def _untyped(body: bytes) -> object:
         raise InvalidInput("the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the body is not valid JSON: {error}") from None
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether msgspec takes `name` as a struct's key: it reads keys without their escapes."""
+    return not set(name) & set('"\\') and min(name) >= " "
 
 
 def _wrapper(key: str, inner: Any) -> type[msgspec.Struct]:

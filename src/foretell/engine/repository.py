@@ -79,6 +79,8 @@ def verify(package: Package) -> None:
         path = package.folder / artifact.path
         try:
             size = path.stat().st_size
+            if not path.is_file():  # reading a pipe would never end
+                raise BadPackage(f"package {package.folder}: {artifact.path} is no regular file")
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
