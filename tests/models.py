@@ -154,9 +154,9 @@ def sampled(frame: pd.DataFrame, path: Path) -> Path:
 
 
 def packed(tmp_path: Path, files: Sequence[str | Path], frame: pd.DataFrame | None = None) -> Path:
-    """The package made of `files`, with `frame` as its sample."""
+    """The package made of `files` as they are, with `frame` as its sample."""
     sample = None if frame is None else sampled(frame, tmp_path / "sample.csv")
-    return pack(files, sample=sample, repository=tmp_path / "repository")
+    return pack(files, sample=sample, repository=tmp_path / "repository", compile=False)
 
 
 def manifest_of(folder: Path) -> Manifest:

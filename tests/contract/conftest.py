@@ -1,6 +1,7 @@
 """The models every door serves in these tests, and the doors."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def originals() -> Originals:
 
 @pytest.fixture(scope="session")
 def repository(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of four models, one of them with two versions."""
+    """A repository of five models, one of them with two versions, one of them compiled."""
     folder = tmp_path_factory.mktemp("contract")
     made = folder / "models"
     churn_table().to_csv(folder / "churn.csv", index=False)
@@ -86,9 +87,11 @@ def repository(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -
     for name, model in originals.items():
         joblib.dump(model, folder / f"{name}.pkl")
     chain = [folder / "scaler.pkl", folder / "churn.pkl"]
+    as_is = partial(pack, repository=made, compile=False)  # answers are compared to the last bit
     for version in ("1.0.0", "1.10.0"):
-        pack(chain, name="churn", version=version, sample=folder / "churn.csv", repository=made)
-    pack([folder / "plans.pkl"], name="plans", sample=folder / "plans.parquet", repository=made)
+        as_is(chain, name="churn", version=version, sample=folder / "churn.csv")
+    as_is([folder / "plans.pkl"], name="plans", sample=folder / "plans.parquet")
+    pack([folder / "plans.pkl"], name="compiled", sample=folder / "plans.parquet", repository=made)
     pack([folder / "price.pkl"], name="price", sample=folder / "churn.csv", repository=made)
     pack(["moody:Moody"], name="moody", repository=made, python_path=Path(__file__).parent)
     return made

@@ -65,6 +65,17 @@ def test_strings_booleans_and_missing_values(client: httpx.Client, originals: Or
     assert isinstance(one["prediction"], str)
 
 
+def test_a_compiled_model_answers_what_the_original_answers(
+    client: httpx.Client, originals: Originals
+) -> None:
+    assert client.get("/models/compiled").json()["versions"][0]["runtime"] == ["onnx"]
+    table = plans_table()
+    told = client.post("/models/compiled/batch_predict", json={"instances": rows_of(table)}).json()
+    assert told["predictions"] == originals["plans"].predict(table).tolist()
+    expected = originals["plans"].predict_proba(table)
+    np.testing.assert_allclose(told["probabilities"], expected, rtol=0, atol=1e-12)
+
+
 def test_a_regressor_answers_without_probability(
     client: httpx.Client, originals: Originals
 ) -> None:
@@ -134,6 +145,7 @@ def test_information_routes(client: httpx.Client) -> None:
         "default_model": "churn",
         "models": [
             {"name": "churn", "versions": ["1.10.0", "1.0.0"]},
+            {"name": "compiled", "versions": ["1.0.0"]},
             {"name": "moody", "versions": ["1.0.0"]},
             {"name": "plans", "versions": ["1.0.0"]},
             {"name": "price", "versions": ["1.0.0"]},

@@ -88,7 +88,13 @@ def test_bad_batches(
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "words"),
     [
-        ("POST", "/models/none/predict", 404, "not_found", "served are churn, moody, plans, price"),
+        (
+            "POST",
+            "/models/none/predict",
+            404,
+            "not_found",
+            "served are churn, compiled, moody, plans, price",
+        ),
         ("POST", "/models/churn/versions/9/predict", 404, "not_found", "loaded are 1.10.0, 1.0.0"),
         ("POST", "/models/churn/versions/9/batch_predict", 404, "not_found", "no version '9'"),
         ("GET", "/models/none", 404, "not_found", "there is no model 'none'"),

@@ -33,7 +33,11 @@ def test_a_package_is_a_folder_of_name_and_version_with_digests(
     model_file: Path, tmp_path: Path
 ) -> None:
     folder = pack(
-        [model_file], repository=tmp_path / "r", version="1.2.0", metadata={"owner": "me"}
+        [model_file],
+        repository=tmp_path / "r",
+        version="1.2.0",
+        metadata={"owner": "me"},
+        compile=False,
     )
     assert folder == tmp_path / "r" / "churn" / "1.2.0"
     assert sorted(path.name for path in folder.iterdir()) == ["churn.v2.pkl", "model.json"]
@@ -234,7 +238,7 @@ def test_a_missing_framework_names_the_extra_to_install(
 
 
 def test_loading_an_onnx_package_imports_no_scikit_learn_and_no_pandas(tmp_path: Path) -> None:
-    from skl2onnx import to_onnx  # type: ignore[import-untyped]
+    from skl2onnx import to_onnx
     from sklearn.linear_model import LinearRegression
 
     frame, y = models.numbers()
@@ -262,7 +266,7 @@ def test_an_unknown_runtime_is_refused(model_file: Path, tmp_path: Path) -> None
 def test_the_manifest_is_plain_json_with_a_place_for_compilation(
     model_file: Path, tmp_path: Path
 ) -> None:
-    folder = pack([model_file], repository=tmp_path / "r")
+    folder = pack([model_file], repository=tmp_path / "r", compile=False)
     told = json.loads((folder / "model.json").read_text())
     assert told["compile_report"] is None
     assert told["baseline"] is None
@@ -275,3 +279,64 @@ def test_the_signature_refuses_what_the_model_would_choke_on(
     servable = models.opened(pack([model_file], repository=tmp_path / "r"))
     with pytest.raises(InvalidInput, match="sepal_length"):
         servable.signature.accept_row([float("nan"), 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"metadata": {"x": float("nan")}}, "metadata has a value that JSON cannot hold"),
+        ({"metadata": {"x": object()}}, "metadata has a value that JSON cannot hold"),
+        ({"metadata": {"x": "\ud800"}}, "metadata has a value that JSON cannot hold"),
+        ({"metadata": 5}, "metadata is an object, not a int"),
+        ({"sample": 5}, "the sample is the path of a CSV or Parquet file, not a int"),
+        ({"sample": models.numbers()[0]}, "not a DataFrame"),
+        ({"version": 5}, "version 5 is not usable"),
+        ({"name": 5}, "model name 5 is not usable"),
+        ({"files": "model.pkl"}, "files are a list of paths"),
+        ({"files": None}, "files are a list of paths"),
+        ({"files": [5]}, "a model file is a path, not a int"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(
+    arguments: Any, said: str, model_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadPackage, match=said):
+        pack(**{"files": [model_file], "repository": tmp_path / "r", **arguments})
+    assert not (tmp_path / "r").exists()
+
+
+def test_pipes_are_no_regular_files_and_never_waited_for(model_file: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    (tmp_path / "mine.py").write_text("class Model:\n    def predict(self, columns): ...")
+    refused: list[tuple[list[str | Path], Path | None]] = [
+        ([pipe], None),
+        ([model_file], pipe),
+        (["mine:Model", pipe], None),
+        (["/dev/zero"], None),
+    ]
+    for files, sample in refused:
+        with pytest.raises(BadPackage, match="is not a regular file"):
+            pack(files, sample=sample, repository=tmp_path / "r", python_path=tmp_path)
+
+
+def test_what_killed_packs_left_is_swept_when_it_is_old(model_file: Path, tmp_path: Path) -> None:
+    old, young, other = (tmp_path / "r" / name for name in (".packing-old", ".packing-new", ".x"))
+    for folder in (old, young, other):
+        folder.mkdir(parents=True)
+        (folder / "model.pkl").write_bytes(b"half")
+    for folder in (old, other):
+        os.utime(folder, times=(time.time() - 3700,) * 2)
+    pack([model_file], repository=tmp_path / "r", compile=False)
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        ".packing-new",
+        ".x",
+        "churn",
+    ]
+
+
+def test_names_with_control_characters_are_refused(model_file: Path, tmp_path: Path) -> None:
+    odd = model_file.rename(tmp_path / "a\x1b[2J.pkl")
+    with pytest.raises(BadPackage, match="must be free of control characters"):
+        pack([odd], name="m", repository=tmp_path / "r")
+    assert not list((tmp_path / "r").iterdir())

@@ -76,7 +76,7 @@ def test_datatypes_are_those_of_a_parquet_sample(kind: Any, tmp_path: Path) -> N
     sample = tmp_path / "sample.parquet"
     frame.to_parquet(sample)
     path = models.saved(model, tmp_path / "model.pkl")
-    folder = pack([path], sample=sample, repository=tmp_path / "r")
+    folder = pack([path], sample=sample, repository=tmp_path / "r", compile=False)
     assert models.manifest_of(folder).signature.inputs[0].datatype is Datatype.of(np.dtype(kind))
     answers = models.answered(models.opened(folder), frame)
     models.assert_same(answers["probability"], model.predict_proba(frame))
@@ -227,3 +227,121 @@ def test_a_model_whose_answer_depends_on_chance_is_refused(tmp_path: Path) -> No
     sample = models.sampled(pd.DataFrame({"a": [1.0]}), tmp_path / "sample.csv")
     with pytest.raises(BadPackage, match="answers row 0 of the sample with prediction"):
         pack(["dice:Model"], sample=sample, repository=tmp_path / "r", python_path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "suffix", "expected"),
+    [
+        (1, "csv", Datatype.FP64),
+        (19, "csv", Datatype.FP64),
+        (20, "csv", Datatype.INT64),
+        (200, "csv", Datatype.INT64),
+        (1, "parquet", Datatype.INT64),
+    ],
+)
+def test_few_whole_numbers_in_csv_may_be_measures(
+    rows: int, suffix: str, expected: Datatype, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"tenure": np.arange(200) % 70})
+    path = models.saved(LinearRegression().fit(frame, frame["tenure"]), tmp_path / "model.pkl")
+    sample = tmp_path / f"s.{suffix}"
+    shown = frame.head(rows)
+    shown.to_csv(sample, index=False) if suffix == "csv" else shown.to_parquet(sample)
+    folder = pack([path], sample=sample, repository=tmp_path / "r", compile=False)
+    (tenure,) = models.manifest_of(folder).signature.inputs
+    assert tenure.datatype is expected
+    if expected is Datatype.FP64:
+        assert tenure.accept(0.1257) == 0.1257
+
+
+def test_whole_numbers_too_large_for_a_float_stay_whole(tmp_path: Path) -> None:
+    from foretell.packing.sample import read_sample
+
+    (tmp_path / "s.csv").write_text(f"id,x\n{2**60 + 1},3\n")
+    frame = read_sample(tmp_path / "s.csv")
+    assert frame["id"].tolist() == [2**60 + 1]
+    assert frame["x"].dtype.kind == "f"
+
+
+@pytest.mark.parametrize("other", ["5", "5.5", ""])
+def test_a_number_beyond_64_bits_is_refused_in_words(other: str, tmp_path: Path) -> None:
+    frame, _ = models.numbers()
+    model = LinearRegression().fit(frame[["sepal_length"]], frame["sepal_width"])
+    path = models.saved(model, tmp_path / "model.pkl")
+    sample = tmp_path / "s.csv"
+    sample.write_text(f"sepal_length,id\n{'1234567890' * 3},1\n{other},2\n")
+    with pytest.raises(BadPackage, match=r"column 'sepal_length' .* more than 64 bits"):
+        pack([path], sample=sample, repository=tmp_path / "r")
+
+
+@pytest.mark.parametrize(("name", "said"), [("", "has no name"), ("a\x1b[2J", "control char")])
+def test_columns_without_a_printable_name_are_refused(name: str, said: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({name: np.arange(20.0)})
+    named = models.saved(LinearRegression().fit(frame, range(20)), tmp_path / "named.pkl")
+    with pytest.raises(BadPackage, match=rf"column.* of named\.pkl {said}|named\.pkl has a {said}"):
+        models.packed(tmp_path, [named])
+    bare = LinearRegression().fit(frame.to_numpy(), range(20))
+    frame.to_parquet(tmp_path / "s.parquet")
+    with pytest.raises(BadPackage, match=rf"the sample s\.parquet .*{said}"):
+        pack(
+            [models.saved(bare, tmp_path / "bare.pkl")],
+            sample=tmp_path / "s.parquet",
+            repository=tmp_path / "r",
+        )
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_bounds_exclude_no_row_that_was_shown(sampled: bool, tmp_path: Path) -> None:
+    from sklearn.compose import TransformedTargetRegressor
+
+    frame = pd.DataFrame({"a": np.arange(-200.0, 200.0)})
+    model = TransformedTargetRegressor(LinearRegression(), func=np.sin, inverse_func=np.arcsin)
+    model = models.trained(model, frame, frame["a"] / 1000)
+    path = models.saved(model, tmp_path / "model.pkl")
+    sample = models.sampled(frame, tmp_path / "s.csv") if sampled else None
+    folder = pack([path], sample=sample, repository=tmp_path / "r", trust=True, compile=False)
+    (a,) = models.manifest_of(folder).signature.inputs
+    assert [a.accept(value) for value in (-200.0, 199.0, 300.0)] == [-200.0, 199.0, 300.0]
+
+
+def test_no_bound_excludes_whole_numbers_of_the_sample(tmp_path: Path) -> None:
+    large = [2**53 + 2 * place for place in range(20)]
+    frame = pd.DataFrame({"id": large, "x": range(20)})
+    signature = signature_of(tmp_path, LinearRegression().fit(frame, range(20)), frame)
+    assert signature.inputs[0].accept(large[-1]) == large[-1]
+    assert signature.inputs[1].maximum == 2**53
+
+
+def test_a_slow_model_is_tried_for_a_while_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foretell.packing import trial
+
+    frame, y = models.numbers()
+    model = RandomForestClassifier(3, random_state=0).fit(frame, y)
+    monkeypatch.setattr(trial, "_LONGEST_S", -1.0)
+    assert all(field.maximum is None for field in signature_of(tmp_path, model, frame).inputs)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_classes_that_are_bytes_are_texts(targets: int, tmp_path: Path) -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    frame, _ = models.numbers()
+    y = np.array([b"no", b"yes", b"no"] * 50)
+    model = DecisionTreeClassifier().fit(frame, y if targets == 1 else np.c_[y, y])
+    path = models.saved(model, tmp_path / "model.pkl")
+    folder = pack([path], repository=tmp_path / "r")
+    labels = models.manifest_of(folder).signature.class_labels
+    assert labels == (("no", "yes") if targets == 1 else (("no", "yes"),) * 2)
+    answers = models.answered(models.opened(folder), frame)
+    assert answers["prediction"].tolist() == np.char.decode(model.predict(frame)).tolist()
+
+
+def test_classes_that_are_other_bytes_are_refused(tmp_path: Path) -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    frame, _ = models.numbers()
+    model = DecisionTreeClassifier().fit(frame, np.array([b"n\xff", b"yes", b"no"] * 50))
+    with pytest.raises(BadPackage, match="no UTF-8 text"):
+        signature_of(tmp_path, model)

@@ -11,7 +11,7 @@ import pytest
 import xgboost
 
 from foretell.core.field import Datatype
-from foretell.errors import BadPackage
+from foretell.errors import BadPackage, InvalidInput
 from foretell.packing import pack
 from tests import models
 
@@ -158,3 +158,81 @@ def test_a_file_cut_short_is_refused_and_ends_no_process(
     path.write_bytes(raw[: int(len(raw) * share)])
     with pytest.raises(BadPackage, match=f"{path.name} is not a readable"):
         models.packed(tmp_path, [path])
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("suffix", ["csv", "parquet", None])
+@pytest.mark.parametrize("city", ["Ōsaka", "Zürich"])
+def test_categories_that_xgboost_keeps_cut_are_refused(
+    city: str, suffix: str | None, native: bool, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"city": pd.Categorical(["Paris", "Rome", city] * 60)})
+    model = xgboost.XGBClassifier(enable_categorical=True, **SMALL).fit(frame, [0, 0, 1] * 60)
+    path = tmp_path / "model"
+    path = save_native(model, path, ".json") if native else models.saved(model, path)
+    sample = None
+    if suffix is not None:
+        sample = tmp_path / f"s.{suffix}"
+        frame.to_csv(sample, index=False) if suffix == "csv" else frame.to_parquet(sample)
+    with pytest.raises(BadPackage, match=r"categories of column 'city' in .* not ASCII"):
+        pack([path], name="m", sample=sample, repository=tmp_path / "r")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_lightgbm_keeps_categories_beyond_ascii(suffix: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"city": pd.Categorical(["Zürich", "Paris", "Ōsaka"] * 60)})
+    model = models.trained(lightgbm.LGBMClassifier(**QUIET), frame, [0, 0, 1] * 60)
+    path = save_native(model, tmp_path / "model", ".txt")
+    sample = tmp_path / f"s.{suffix}"
+    frame.to_csv(sample, index=False) if suffix == "csv" else frame.to_parquet(sample)
+    folder = pack([path], name="m", sample=sample, repository=tmp_path / "r", compile=False)
+    (city,) = models.manifest_of(folder).signature.inputs
+    assert city.categories == ("Paris", "Zürich", "Ōsaka")
+    answers = models.answered(models.opened(folder), frame.astype(object))
+    models.assert_same(answers["probability"], model.predict_proba(frame))
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_sample_value_that_is_no_known_category_is_named(
+    library: str, suffix: str, tmp_path: Path
+) -> None:
+    frame, y = categorical()
+    model = (
+        xgboost.XGBClassifier(enable_categorical=True, **SMALL)
+        if library == "xgboost"
+        else lightgbm.LGBMClassifier(min_child_samples=5, **QUIET)
+    )
+    path = models.saved(models.trained(model, frame, y), tmp_path / "model.pkl")
+    turned = frame.assign(colour=["mauve", *frame["colour"][1:]])
+    sample = tmp_path / f"s.{suffix}"
+    turned.to_csv(sample, index=False) if suffix == "csv" else turned.to_parquet(sample)
+    with pytest.raises(BadPackage, match=r"column 'colour' of the sample has \"mauve\".*'blue'"):
+        pack([path], name="m", sample=sample, repository=tmp_path / "r")
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_native_categories_are_closed_and_may_be_missing(
+    library: str, sampled: bool, tmp_path: Path
+) -> None:
+    frame, y = categorical()
+    frame.loc[::7, "grade"] = np.nan
+    model = (
+        xgboost.XGBClassifier(enable_categorical=True, **SMALL)
+        if library == "xgboost"
+        else lightgbm.LGBMClassifier(min_child_samples=5, **QUIET)
+    )
+    model = models.trained(model, frame, y)
+    path = models.saved(model, tmp_path / "model.pkl")
+    folder = models.packed(tmp_path, [path], frame if sampled else None)
+    servable = models.opened(folder)
+    fields = {field.name: field for field in servable.signature.inputs}
+    assert all(fields[name].closed and fields[name].nullable for name in ("colour", "grade"))
+    with pytest.raises(InvalidInput, match="must be one of"):
+        fields["colour"].accept("mauve")
+    with pytest.raises(InvalidInput, match="must be one of"):
+        fields["grade"].accept(4)
+    turned = frame.assign(colour=frame["colour"].astype(object), grade=frame["grade"].astype(float))
+    answers = models.answered(servable, turned)
+    models.assert_same(answers["probability"], model.predict_proba(frame))

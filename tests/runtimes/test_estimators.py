@@ -114,6 +114,7 @@ def test_strings_numbers_and_gaps_answer_as_in_scikit_learn(tmp_path: Path) -> N
         [models.saved(model, tmp_path / "churn.pkl")],
         sample=models.sampled(table, tmp_path / "s.csv"),
         repository=tmp_path / "r",
+        compile=False,
     )
     answers = models.answered(models.opened(folder), frame)
     assert answers["prediction"].tolist() == model.predict(frame).tolist()

@@ -26,7 +26,7 @@ from foretell.core.manifest import Manifest
 from foretell.errors import BadPackage
 from foretell.packing import inspect_file, pack
 from foretell.runtimes import load
-from foretell.runtimes.pickles import inspect_pickle, load_pickle
+from foretell.runtimes.safety.pickles import inspect_pickle, load_pickle
 from tests import models
 
 
@@ -166,7 +166,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
     frame, y = models.numbers()
     model = models.trained(models.classifiers()["tree"](), frame, y)
-    return pack([models.saved(model, folder / "model.pkl")], repository=folder / "r")
+    return pack([models.saved(model, folder / "model.pkl")], repository=folder / "r", compile=False)
 
 
 @pytest.mark.parametrize("attack", ["protocol 4", "joblib", "object array", "compressed"])
@@ -193,7 +193,7 @@ def test_the_bombs_do_go_off_unguarded(tmp_path: Path) -> None:
 def test_the_second_guard_stops_what_the_inspector_lets_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from foretell.runtimes import pickles
+    from foretell.runtimes.safety import pickles
 
     command, mark = touching(tmp_path)
     path = tmp_path / "model.pkl"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foretell.core.field import Datatype
 from foretell.errors import BadPackage
 from foretell.packing import pack
 from tests import models
@@ -143,3 +144,122 @@ def test_missing_numbers_reach_a_class_as_nan(tmp_path: Path) -> None:
         python_path=tmp_path,
     )
     assert models.answered(models.opened(folder), frame)["prediction"].tolist() == [False, True]
+
+
+EXITS = {
+    "import": "import sys\nsys.exit(3)",
+    "__init__": (
+        "class Model:\n    def __init__(self): raise SystemExit(3)\n    def predict(s, c): ..."
+    ),
+    "load": "class Model:\n    def load(self, f): raise SystemExit(3)\n    def predict(s, c): ...",
+    "predict": "class Model:\n    def predict(self, columns): raise SystemExit(3)",
+    "base": "class Model:\n    def predict(self, columns): raise GeneratorExit",
+    "signature": (
+        "class Model:\n    @property\n    def signature(self): raise SystemExit(3)\n"
+        "    def predict(self, columns): ..."
+    ),
+}
+
+
+@pytest.mark.parametrize("where", list(EXITS))
+def test_a_class_that_exits_is_a_bad_package(where: str, tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(EXITS[where])
+    with pytest.raises(BadPackage, match=r"SystemExit\(3\)|GeneratorExit"):
+        pack(
+            ["leaving:Model"],
+            sample=sample(tmp_path),
+            repository=tmp_path / "r",
+            python_path=tmp_path,
+        )
+    assert not list((tmp_path / "r").iterdir())
+
+
+def test_a_served_class_that_exits_raises_an_error_that_ends_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "moody.py").write_text(
+        "class Model:\n    def predict(self, columns):\n"
+        "        if columns['x'][0] > 5: raise SystemExit(3)\n        return columns['x']\n"
+    )
+    folder = pack(
+        ["moody:Model"],
+        sample=models.sampled(pd.DataFrame({"x": [1.5]}), tmp_path / "s.csv"),
+        repository=tmp_path / "r",
+        python_path=tmp_path,
+    )
+    with pytest.raises(RuntimeError, match=r"moody:Model.predict raised SystemExit\(3\)"):
+        models.answered(models.opened(folder), pd.DataFrame({"x": [6.0]}))
+
+
+@pytest.mark.parametrize(
+    "answer", ["np.array([b'ok'] * n)", "[b'ok'] * n", "np.array([b'ok'] * n, object)"]
+)
+def test_bytes_are_answered_as_text(answer: str, tmp_path: Path) -> None:
+    (tmp_path / "bytesy.py").write_text(
+        "import numpy as np\nclass Model:\n    def predict(self, columns):\n"
+        f"        n = len(columns['age'])\n        return {answer}\n"
+    )
+    folder = pack(
+        ["bytesy:Model"],
+        sample=sample(tmp_path),
+        repository=tmp_path / "r",
+        python_path=tmp_path,
+    )
+    assert models.manifest_of(folder).signature.outputs[0].datatype is Datatype.BYTES
+    answers = models.answered(models.opened(folder), SAMPLE)
+    assert answers["prediction"].tolist() == ["ok"] * 3
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bytesy.py").write_text(
+        "class Model:\n    def predict(self, columns): return [b'\\xff'] * len(columns['age'])\n"
+    )
+    with pytest.raises(BadPackage, match="no UTF-8 text"):
+        pack(
+            ["bytesy:Model"],
+            sample=sample(tmp_path),
+            repository=tmp_path / "r",
+            python_path=tmp_path,
+        )
+
+
+def test_a_class_is_never_tried_with_extreme_numbers(tmp_path: Path) -> None:
+    (tmp_path / "sleepy.py").write_text(
+        "import time\nclass Model:\n    def predict(self, columns):\n"
+        "        assert not (abs(columns['x']) > 100).any(), time.sleep(3600)\n"
+        "        return columns['x']\n"
+    )
+    folder = pack(
+        ["sleepy:Model"],
+        sample=models.sampled(pd.DataFrame({"x": [0.5, 2.5]}), tmp_path / "s.csv"),
+        repository=tmp_path / "r",
+        python_path=tmp_path,
+    )
+    (x,) = models.manifest_of(folder).signature.inputs
+    assert (x.minimum, x.maximum, x.nullable) == (None, None, False)
+
+
+def test_what_a_class_prints_goes_to_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "print('imported')\n"
+        + DECLARED.replace("        return", "        print('asked')\n        return")
+    )
+    pack(["chatty:Model"], repository=tmp_path / "r", python_path=tmp_path)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "imported" in printed.err
+    assert "asked" in printed.err
+
+
+@pytest.mark.parametrize("name", ["", "a\x07"])
+def test_outputs_without_a_printable_name_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "nameless.py").write_text(
+        f"class Model:\n    def predict(self, columns): return {{{name!r}: columns['age']}}"
+    )
+    with pytest.raises(BadPackage, match="cannot be the name of an output"):
+        pack(
+            ["nameless:Model"],
+            sample=sample(tmp_path),
+            repository=tmp_path / "r",
+            python_path=tmp_path,
+        )

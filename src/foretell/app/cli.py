@@ -53,7 +53,7 @@ def root(
 
 
 @app.command()
-def pack(
+def pack(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     files: Annotated[
         list[str],
         typer.Argument(
@@ -75,13 +75,17 @@ def pack(
     trust: Annotated[
         bool, typer.Option("--trust", help="Load pickles that reach outside the allow-list.")
     ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile/--no-compile", help="Compile to ONNX where that proves exact."),
+    ] = True,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a package of a trained model.
 
-    Inspects the files, infers the signature, writes the package, and checks that it answers
-    the sample exactly as the original does.
+    Inspects the files, infers the signature, compiles the model and proves that the compiled
+    one answers as the original does, and writes the package.
     """
     from foretell import packing
     from foretell.app.reports import describe, show_package
@@ -89,7 +93,13 @@ def pack(
 
     def work() -> Path:
         return packing.pack(
-            files, name=name, version=version, sample=sample, repository=output, trust=trust
+            files,
+            name=name,
+            version=version,
+            sample=sample,
+            repository=output,
+            trust=trust,
+            compile=compiled,
         )
 
     if quiet or as_json or not _stderr.is_terminal:

@@ -72,10 +72,29 @@ def show_package(console: Console, package: Package) -> None:
     if signature.class_labels is not None:
         labels = ", ".join(str(label) for label in signature.class_labels[:20])
         console.print(f"  classes: {escape(labels)}")
+    if manifest.compile_report is not None:
+        _show_compilation(console, manifest.compile_report)
     for file in manifest.files:
         console.print(
             f"  [dim]{escape(file.path)}  {file.size} bytes  sha256 {file.sha256[:16]}…[/]"
         )
+
+
+def _show_compilation(console: Console, report: Mapping[str, Any]) -> None:
+    chosen = report.get("chosen")
+    if chosen is None:
+        console.print(f"  not compiled: {escape(report.get('reason'))}")
+    else:
+        console.print(f"  compiled: {escape(chosen)}, proven within {report.get('tolerance')}")
+    for one in report.get("candidates", ()):
+        words = [] if one.get("error") is None else [str(one["error"])]
+        if one.get("max_error") is not None:
+            points = sum((one.get("points") or {}).values())
+            words.append(f"max error {one['max_error']:.1e} on {points} points")
+        if one.get("speed_up"):
+            speeds = ", ".join(f"{value:.1f}x" for value in one["speed_up"].values())
+            words.append(f"{speeds} as fast at {', '.join(one['speed_up'])} rows")
+        console.print(f"    {escape(one.get('name'))}: {escape('; '.join(words))}")
 
 
 def _takes(field: Field) -> str:

@@ -22,6 +22,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretell.core.described import (
+    as_bool,
+    as_list,
+    as_number,
+    as_object,
+    as_scalar,
+    as_text,
+    as_whole,
+)
 from foretell.errors import BadPackage, InvalidInput
 
 Array = npt.NDArray[Any]
@@ -320,14 +329,29 @@ class Field:
     @classmethod
     def from_description(cls, told: Mapping[str, Any]) -> Field:
         """The field that `describe` told of. Raises BadPackage."""
+        what = "a field of the signature"
+        known = ("shape", "nullable", "categories", "closed", "minimum", "maximum")
+        told = as_object(told, what, ("name", "datatype"), known)
+        name = as_text(told["name"], f"the name of {what}")
+        what = f"field {name!r} of the signature"
+        read: dict[str, Any] = {}
+        for key in told.keys() & {"nullable", "closed"}:
+            read[key] = as_bool(told[key], f"{key!r} of {what}")
+        for key in told.keys() & {"minimum", "maximum"}:
+            read[key] = as_number(told[key], f"{key!r} of {what}")
+        if "shape" in told:
+            sizes = as_list(told["shape"], f"the shape of {what}")
+            read["shape"] = tuple(as_whole(size, f"the shape of {what}") for size in sizes)
+        if "categories" in told:
+            values = as_list(told["categories"], f"the categories of {what}")
+            read["categories"] = tuple(as_scalar(v, f"a category of {what}") for v in values)
         try:
-            rest = {key: value for key, value in told.items() if key not in ("name", "datatype")}
-            for key in ("shape", "categories"):
-                if key in rest:
-                    rest[key] = tuple(rest[key])
-            return cls(str(told["name"]), Datatype(told["datatype"]), **rest)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadPackage(f"the signature has an unreadable field: {error}") from error
+            field = cls(name, Datatype(as_text(told["datatype"], what)), **read)
+            for value in field.categories or ():
+                Field(name, field.datatype).accept(value)
+        except (ValueError, InvalidInput) as error:
+            raise BadPackage(f"{what} is unreadable: {error}") from error
+        return field
 
 
 def dense_datatype(fields: Sequence[Field]) -> Datatype | None:

@@ -9,15 +9,25 @@ Rules:
 4. Names and versions are free strings of letters, digits and `._+-`, starting with a letter
    or digit, so that they are safe in paths, URLs and metric labels.
 5. Unknown keys are refused: a newer `schema_version` may mean something we would miss.
+6. Every value has its one type, and no name has a control character: whatever else stands there
+   is a BadPackage, never guessed at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from foretell.core.described import (
+    as_bool,
+    as_list,
+    as_name,
+    as_object,
+    as_time,
+    as_whole,
+)
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage
 
@@ -25,10 +35,13 @@ FILENAME = "model.json"
 SCHEMA_VERSION = 1
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 def check_name(name: str, what: str) -> str:
     """`name`, if it may stand in a path and a URL. Raises BadPackage saying what may."""
+    if not isinstance(name, str):
+        raise BadPackage(f"{what} {name!r} is not usable: it must be a string")
     if not (0 < len(name) <= 128 and name[0].isalnum() and _NAME_CHARACTERS.issuperset(name)):
         raise BadPackage(
             f"{what} {name!r} is not usable: take up to 128 letters, digits and . _ + -, "
@@ -49,6 +62,7 @@ class Artifact:
         parts = self.path.split("/")
         if self.path.startswith("/") or "\\" in self.path or {"", ".", ".."} & set(parts):
             raise BadPackage(f"artifact path {self.path!r} leaves the package")
+        as_name(self.path, "artifact path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,34 +120,97 @@ class Manifest:
             {"path": artifact.path, "sha256": artifact.sha256, "size": artifact.size}
             for artifact in self.files
         ]
-        return json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadPackage(f"{FILENAME} cannot hold a value of the package: {error}") from error
+        return text + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> Manifest:
         """The manifest in `text`. Raises BadPackage saying what is wrong with it."""
         try:
-            told = json.loads(text)
+            told = json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             raise BadPackage(f"{FILENAME} is not JSON: {error}") from error
         if not isinstance(told, dict):
             raise BadPackage(f"{FILENAME} does not hold an object")
         schema_version = told.pop("schema_version", None)
-        if schema_version != SCHEMA_VERSION:
+        if isinstance(schema_version, bool) or schema_version != SCHEMA_VERSION:
             raise BadPackage(
                 f"{FILENAME} has schema version {schema_version!r}; this Foretell reads "
                 f"{SCHEMA_VERSION}: pack the model again, or install the Foretell that made it"
             )
-        known = {part.name for part in fields(cls)}
-        unknown = sorted(set(told) - known)
-        if unknown:
-            raise BadPackage(f"{FILENAME} has an unknown key {unknown[0]!r}")
-        try:
-            told["signature"] = Signature.from_description(told["signature"])
-            told["steps"] = tuple(
-                Step(step["runtime"], tuple(step["files"]), step["options"])
-                for step in told["steps"]
+        as_object(told, FILENAME, _NEEDED, [part.name for part in fields(cls)])
+        for key, read in _READERS.items():
+            if key in told:
+                told[key] = read(told[key], f"{key!r} of {FILENAME}")
+        return cls(**told)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _signature(told: object, what: str) -> Signature:
+    signature = Signature.from_description(as_object(told, what))
+    for column in (*signature.inputs, *signature.outputs):
+        as_name(column.name, "the name of a field")
+    return signature
+
+
+def _steps(told: object, what: str) -> tuple[Step, ...]:
+    read = []
+    for step in as_list(told, what):
+        as_object(step, what, ("runtime", "files", "options"), ())
+        files = as_list(step["files"], f"the files of a step in {what}")
+        read.append(
+            Step(
+                as_name(step["runtime"], f"the runtime of a step in {what}"),
+                tuple(as_name(path, f"a file of a step in {what}") for path in files),
+                as_object(step["options"], f"the options of a step in {what}"),
             )
-            told["files"] = tuple(Artifact(**artifact) for artifact in told["files"])
-            return cls(**told)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BadPackage(f"{FILENAME} is unreadable: {error}") from error
+        )
+    return tuple(read)
+
+
+def _artifacts(told: object, what: str) -> tuple[Artifact, ...]:
+    read = []
+    for artifact in as_list(told, what):
+        as_object(artifact, what, ("path", "sha256", "size"), ())
+        path = as_name(artifact["path"], f"a path in {what}")
+        digest, size = artifact["sha256"], as_whole(artifact["size"], f"the size of {path}")
+        if len(as_name(digest, f"the sha256 of {path}")) != 64 or set(digest) - _HEX_DIGITS:
+            raise BadPackage(f"the sha256 of {path} is {digest!r}, but must be 64 hex digits")
+        if size < 0:
+            raise BadPackage(f"the size of {path} is {size}, but must not be negative")
+        read.append(Artifact(path, digest, size))
+    return tuple(read)
+
+
+def _libraries(told: object, what: str) -> dict[str, str]:
+    return {
+        as_name(library, f"a library in {what}"): as_name(version, f"{library!r} in {what}")
+        for library, version in as_object(told, what).items()
+    }
+
+
+def _maybe_object(told: object, what: str) -> dict[str, Any] | None:
+    return None if told is None else as_object(told, what)
+
+
+_NEEDED = ("name", "version", "created_at", "signature", "steps", "files")
+_READERS: Mapping[str, Callable[[object, str], Any]] = {
+    "name": as_name,
+    "version": as_name,
+    "created_at": as_time,
+    "signature": _signature,
+    "steps": _steps,
+    "files": _artifacts,
+    "libraries": _libraries,
+    "trusted": as_bool,
+    "compile_report": _maybe_object,
+    "baseline": _maybe_object,
+    "metadata": as_object,
+}

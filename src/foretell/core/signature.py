@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from foretell.core.described import as_list, as_object, as_scalar
 from foretell.core.field import Datatype, Field, Scalar, dense_datatype, spoken
 from foretell.errors import BadPackage, InvalidInput
 
@@ -83,16 +84,31 @@ class Signature:
     @classmethod
     def from_description(cls, told: Mapping[str, Any]) -> Signature:
         """The signature that `describe` told of. Raises BadPackage."""
+        keys = ("class_labels", "example")
+        told = as_object(told, "the signature", ("inputs", "outputs"), keys)
+        sides = [
+            tuple(map(Field.from_description, as_list(told[side], f"{side!r} of the signature")))
+            for side in ("inputs", "outputs")
+        ]
+        labels, example = told.get("class_labels"), told.get("example")
+        if example is not None:
+            example = tuple(as_list(example, "the example of the signature"))
         try:
-            labels = told.get("class_labels")
-            if labels is not None:
-                labels = tuple(tuple(x) if isinstance(x, list | tuple) else x for x in labels)
-            example = told.get("example")
-            return cls(
-                tuple(Field.from_description(f) for f in told["inputs"]),
-                tuple(Field.from_description(f) for f in told["outputs"]),
-                class_labels=labels,
-                example=None if example is None else tuple(example),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            signature = cls(*sides, class_labels=_labels(labels), example=example)
+            if example is not None:
+                signature.accept_row(example)
+        except ValueError as error:
             raise BadPackage(f"the signature is unreadable: {error}") from error
+        except InvalidInput as error:
+            raise BadPackage(f"the example of the signature does not fit: {error}") from error
+        return signature
+
+
+def _labels(told: object) -> tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...] | None:
+    """Class labels as `describe` tells of them. Raises BadPackage."""
+    if told is None:
+        return None
+    labels = as_list(told, "'class_labels' of the signature")
+    if labels and all(isinstance(part, list | tuple) for part in labels):
+        return tuple(tuple(as_scalar(label, "a class label") for label in part) for part in labels)
+    return tuple(as_scalar(label, "a class label") for label in labels)

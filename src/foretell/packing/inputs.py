@@ -4,20 +4,22 @@ Rules:
 
 1. Names: the model's own; else the sample's header when it has as many columns; else x0, x1, …
    Columns of the sample that the model does not know (a target, an id) are left out.
-2. Datatypes: the sample's; else text where an encoder knows texts, FP64 otherwise.
+2. Datatypes: the sample's (see there what few rows of CSV say); else text where an encoder
+   knows texts, FP64 otherwise.
 3. A draft says nothing of bounds, missing values or closed categories: those are tried out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foretell.core.field import Datatype, Field, Scalar
+from foretell.core.field import Datatype, Field, Scalar, spoken
 from foretell.errors import BadPackage
 from foretell.packing.encoders import Seen, seen_by, takes_texts
-from foretell.packing.sample import Frame, field_of
+from foretell.packing.sample import Frame, check_column, field_of, plain_column
 from foretell.runtimes.estimators import EstimatorStage
 from foretell.runtimes.python_class import PythonStage
 from foretell.runtimes.stages import Stage
@@ -51,6 +53,8 @@ def draft_inputs(stage: Stage, file: str, sample: Frame | None) -> Draft:
     names = _names(known.names, known.n_features, file, sample)
     seen = seen_by(estimator, names) if estimator is not None else {}
     categories: Mapping[str, Sequence[Scalar]] = getattr(stage, "categories", {})
+    for name, values in categories.items():
+        _check_known(name, values, file, sample)
     fields = [_field(name, sample, seen.get(name), categories.get(name)) for name in names]
     categorical = _categorical(names, sample, categories)
     named = estimator is not None and (known.names is not None or known.n_features is None)
@@ -99,6 +103,8 @@ def _texts(file: str, sample: Frame | None) -> Draft:
 def _names(
     names: tuple[str, ...] | None, count: int | None, file: str, sample: Frame | None
 ) -> list[str]:
+    for name in names or ():
+        check_column(name, file)
     if sample is None:
         if names is None and count is None:
             raise BadPackage(
@@ -153,6 +159,29 @@ def _field(
     if known.datatype is Datatype.BOOL or not all(map(fits, values)):
         return known
     return replace(known, categories=tuple(values))
+
+
+def _check_known(name: str, known: Sequence[Scalar], file: str, sample: Frame | None) -> None:
+    """Raise BadPackage unless the model can tell the categories of column `name`."""
+    if not known:
+        raise BadPackage(
+            f"XGBoost keeps the categories of column {name!r} in {file} cut, because they are not "
+            "ASCII; train it on ASCII texts, or on numbers that an encoder in front makes of them"
+        )
+    if sample is None or name not in sample.columns:
+        return
+    given = plain_column(sample[name])
+    strange = [value for value in given if not _is_missing(value) and value not in known]
+    if strange:
+        told = ", ".join(map(repr, known[:10])) + (", …" if len(known) > 10 else "")
+        raise BadPackage(
+            f"column {name!r} of the sample has {spoken(strange[0])}, which is none of the "
+            f"categories that {file} was trained on: {told}"
+        )
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _categorical(

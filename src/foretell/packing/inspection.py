@@ -13,7 +13,7 @@ from foretell.packing.libraries import libraries_of
 from foretell.packing.sources import Source, recognise
 from foretell.runtimes.estimators import EstimatorStage, untrusted_skops_types
 from foretell.runtimes.loading import open_stages
-from foretell.runtimes.pickles import inspect_pickle
+from foretell.runtimes.safety.pickles import inspect_pickle
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from foretell.core.described import is_printable
 from foretell.core.field import Array, Datatype, Field
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.stages import Labels
@@ -18,6 +19,8 @@ def output_fields(answers: Mapping[str, Array], n_rows: int, file: str) -> tuple
 
 
 def _field(name: str, answer: Array, n_rows: int, file: str) -> Field:
+    if not name or not is_printable(name):
+        raise BadPackage(f"{file} answers with {name!r}, which cannot be the name of an output")
     if answer.ndim < 1 or len(answer) != n_rows:
         raise BadPackage(
             f"{file} answers {n_rows} rows with {name!r} of shape {answer.shape}; "

@@ -86,8 +86,7 @@ def _table(frame: Frame, inputs: tuple[Field, ...], form: TableForm, marker: flo
         if hasattr(column, "cat"):
             continue
         if field.name in form.categorical:
-            dtype = pd.CategoricalDtype(list(field.categories or ()))
-            columns[field.name] = column.astype(dtype)
+            columns[field.name] = _categories_of_its_own(column, field)
         elif marker is None and field.datatype is Datatype.BYTES:
             columns[field.name] = column.astype(object).where(column.notna(), None)
     table = pd.DataFrame(columns)
@@ -95,6 +94,17 @@ def _table(frame: Frame, inputs: tuple[Field, ...], form: TableForm, marker: flo
         return table
     array = np.ascontiguousarray(table.to_numpy())
     return array[:, 0] if form.kind == "texts" else array
+
+
+def _categories_of_its_own(column: Frame, field: Field) -> Frame:
+    """`column` with the categories it has itself, which the model has to find among its own."""
+    import pandas as pd
+
+    known = field.categories or ()
+    own = sorted(set(column.dropna().tolist()))
+    if all(isinstance(value, int) for value in known) and all(value == int(value) for value in own):
+        own = [int(value) for value in own]  # floats only for the gaps among them
+    return column.astype(pd.CategoricalDtype(own or list(known)))
 
 
 def prove(

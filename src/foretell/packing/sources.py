@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ def recognise(path: Path) -> Source:
     if path.is_dir():
         raise BadPackage(f"{path} is a folder, not a model file")
     try:
+        _check_regular(path)
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
     except FileNotFoundError as error:
@@ -158,6 +160,16 @@ def _copy_class(
 
 
 def _existing(path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise BadPackage(f"there is no file {path}")
+    try:
+        _check_regular(Path(path))
+    except FileNotFoundError as error:
+        raise BadPackage(f"there is no file {path}") from error
+    except OSError as error:
+        raise BadPackage(f"{path} cannot be read: {error.strerror}") from error
     return Path(path)
+
+
+def _check_regular(path: Path) -> None:
+    """Raise BadPackage for a pipe, a device or a folder: opening one may wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BadPackage(f"{path} is not a regular file")

@@ -3,15 +3,21 @@
 Rules:
 
 1. A missing value is accepted in a field when the model answers a row without it.
-2. Categories are closed when the model raises for a value it has not seen.
+2. Categories are closed when the model raises for a value it has not seen, and always in
+   columns of a category dtype, where the model would take such a value for a missing one.
 3. Bounds: the largest magnitude at which rows of extreme numbers (all, alternating, random
    signs, one column alone) are answered with finite numbers; None when that is the datatype's.
-   Integers stay within 2**53, beyond which floating-point arithmetic is not exact.
-4. Whatever a model raises during a trial means no; warnings are part of trying.
+   Integers stay within 2**53, beyond which floating-point arithmetic is not exact. No bound
+   excludes a value of the sample; without one none is tighter than 1e4, because nothing tells
+   how large the model's numbers are; a model too slow to be tried in time gets none.
+4. Bounds are not looked for where Python classes run: what a number means to one (a time to
+   sleep, a size) nobody knows, so its signature may declare them.
+5. Whatever a model raises during a trial means no; warnings are part of trying.
 """
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +28,7 @@ import numpy as np
 from foretell.core.batch import Batch
 from foretell.core.field import Array, Datatype, Field
 from foretell.packing.sample import Frame, plain_column
+from foretell.runtimes.python_class import PythonStage
 from foretell.runtimes.stages import Stage, answering
 
 Answer = Callable[[Batch], Mapping[str, Array]]
@@ -30,6 +37,8 @@ Row = tuple[Any, ...]
 _MAGNITUDES = (1e300, 1e150, 3e38, 1e37, 1e30, 1e20, 2.0**53, 1e15, 1e12, 1e9, 1e6, 1e4, 1e3, 1e2)
 _EACH_ALONE = 64
 _RANDOM_ROWS = 32
+_LEAST_UNSEEN = 1e4
+_LONGEST_S = 30.0
 _EXACT_INTEGERS = 2**53
 _UNSEEN = "\x7fnever seen\x7f"
 
@@ -63,6 +72,8 @@ def settle(trial: Trial, fields: tuple[Field, ...], row: Row, sample: Frame | No
     """`fields` with what the model turns out to accept, tried around the good `row`."""
     fields = _with_missing(trial, fields, row)
     fields = _with_closed(trial, fields, row)
+    if any(isinstance(stage, PythonStage) for stage in trial.stages):
+        return fields
     return _with_bounds(trial, fields, row, sample)
 
 
@@ -101,6 +112,9 @@ def _with_closed(trial: Trial, fields: Fields, row: Row) -> Fields:
     for place, field in enumerate(fields):
         if not field.categories:
             continue
+        if field.name in trial.options.get("categorical", ()):
+            settled[place] = replace(field, closed=True)
+            continue
         unseen: Any = _UNSEEN
         if field.datatype.is_numeric:
             unseen = field.datatype.numpy.type(max(map(float, field.categories)) + 1).item()
@@ -117,25 +131,32 @@ def _with_bounds(trial: Trial, fields: Fields, row: Row, sample: Frame | None) -
     ]
     if not numeric or not trial.accepts(fields, [row, row]):
         return fields
-    least = max((_largest(fields[place], row[place], sample) for place in numeric), default=0.0)
+    largest = {place: _largest(fields[place], row[place], sample) for place in numeric}
+    least = _LEAST_UNSEEN if sample is None else 0.0
     highest = max(fields[place].datatype.limits[1] for place in numeric)
+    deadline = time.monotonic() + _LONGEST_S
     for magnitude in (highest, *(size for size in _MAGNITUDES if size < highest)):
-        if magnitude < least:
+        if magnitude < max(least, *largest.values()) or time.monotonic() > deadline:
             break
         rows = list(_extremes(fields, numeric, row, magnitude))
         if trial.accepts(fields, rows):
-            return _bounded(fields, numeric, magnitude)
-    return _bounded(fields, numeric, highest)
+            return _bounded(fields, largest, magnitude)
+    return _bounded(fields, largest, highest)
 
 
-def _bounded(fields: Fields, numeric: list[int], magnitude: float) -> Fields:
+def _bounded(fields: Fields, largest: Mapping[int, float], magnitude: float) -> Fields:
+    """`fields` within `magnitude`, but for those that have a larger number: the `largest`."""
     settled = list(fields)
-    for place in numeric:
+    for place, known in largest.items():
         low, high = _limits(fields[place])
         tight = (max(low, -magnitude), min(high, magnitude))
-        if tight != fields[place].datatype.limits:
+        if tight != fields[place].datatype.limits and known <= min(magnitude, _most(fields[place])):
             settled[place] = replace(fields[place], minimum=tight[0], maximum=tight[1])
     return tuple(settled)
+
+
+def _most(field: Field) -> float:
+    return _EXACT_INTEGERS if field.datatype.is_integer else field.datatype.limits[1]
 
 
 def _limits(field: Field) -> tuple[float, float]:

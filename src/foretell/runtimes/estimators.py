@@ -21,8 +21,9 @@ import numpy as np
 from foretell.core.field import Array, Field, Scalar
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes import lightgbm_files, xgboost_files
-from foretell.runtimes.allowlist import is_allowed
-from foretell.runtimes.pickles import load_pickle, refusal
+from foretell.runtimes.safety.allowlist import is_allowed
+from foretell.runtimes.safety.objects import Misuse, check_loaded
+from foretell.runtimes.safety.pickles import load_pickle, refusal
 from foretell.runtimes.stages import Known, StageFiles, plain, plain_labels
 from foretell.runtimes.tables import Table, TableForm, Tabulate, tabulator
 
@@ -49,8 +50,20 @@ def read_estimator(path: Path, *, trusted: bool) -> Any:
             f"install foretell[sklearn] to read {path.name}: scikit-learn is missing"
         ) from error
     if path.suffix == ".skops":
-        return _load_skops(path, trusted=trusted)
-    return load_pickle(path, trusted=trusted)
+        estimator = _load_skops(path, trusted=trusted)
+    else:
+        estimator = load_pickle(path, trusted=trusted)
+    kind = type(estimator)
+    if (kind.__module__, kind.__name__) == ("xgboost.core", "Booster"):
+        raise BadPackage(
+            f"{path.name} holds a Booster of XGBoost: save it with "
+            "Booster.save_model('model.json') and pack that file"
+        )
+    try:
+        check_loaded(estimator, trusted=trusted)
+    except Misuse as error:
+        raise BadPackage(f"{path.name} {error}") from error
+    return estimator
 
 
 def untrusted_skops_types(path: Path) -> tuple[tuple[str, str], ...]:

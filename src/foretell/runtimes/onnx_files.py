@@ -41,6 +41,9 @@ _DATATYPES = {
     },
 }
 
+_FEW_ROWS = 32
+"""Up to so many rows are cheaper taken as rows than column by column."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
@@ -111,6 +114,8 @@ class OnnxStage:
 
     def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
         """The tensors to feed, by name."""
+        if options.get("layout") == "grouped":
+            return _grouped(inputs, str(options.get("missing", "")))
         if self._is_matrix:
             name, datatype = self.inputs[0].name, inputs[0].datatype
             if datatype is Datatype.BYTES:
@@ -152,6 +157,38 @@ class OnnxStage:
             raise BadPackage(f"{self.file} takes {len(self.inputs)} inputs, so it must come first")
         only = self.inputs[0]
         return {only.name: np.asarray(table).astype(_DATATYPES[only.kind].numpy, copy=False)}
+
+
+def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
+    """`numbers` (float64) and `texts`, each of the fields of that kind in their order.
+
+    What a graph that Foretell compiled takes of columns of several datatypes; `missing` stands
+    for a missing text, because ONNX's texts have none.
+    """
+    texts = [n for n, field in enumerate(inputs) if field.datatype is Datatype.BYTES]
+    numbers = [n for n, field in enumerate(inputs) if field.datatype is not Datatype.BYTES]
+
+    def of_rows(batch: Batch) -> Table:
+        rows, feed = batch.rows, {}
+        if numbers:
+            feed["numbers"] = np.array([[row[n] for n in numbers] for row in rows], np.float64)
+        if texts:
+            known = [[missing if row[n] is None else row[n] for n in texts] for row in rows]
+            feed["texts"] = np.array(known, dtype=object)
+        return feed
+
+    def of_columns(batch: Batch) -> Table:
+        columns, feed = batch.columns, {}
+        if numbers:
+            feed["numbers"] = np.empty((batch.n_rows, len(numbers)))
+            for place, n in enumerate(numbers):
+                feed["numbers"][:, place] = columns[n]
+        if texts:
+            known = np.column_stack([columns[n] for n in texts])
+            feed["texts"] = np.where(known == np.array(None), missing, known)
+        return feed
+
+    return lambda batch: (of_rows if batch.n_rows <= _FEW_ROWS else of_columns)(batch)
 
 
 def _tensor(part: Any, file: str) -> _Tensor:

@@ -44,13 +44,11 @@ def open_stage(files: StageFiles) -> PythonStage:
     found = getattr(_load_module(files.folder / CODE, module), name, None)
     if not isinstance(found, type) or not callable(getattr(found, "predict", None)):
         raise BadPackage(f"{module} has no class {name} with a method predict")
-    try:
+    with _told(f"{module}:{name} cannot be loaded"):
         model = found()
         if hasattr(model, "load"):
             model.load(files.folder / DATA)
-    except Exception as error:
-        raise BadPackage(f"{module}:{name} cannot be loaded: {error}") from error
-    return PythonStage(model, f"{module}:{name}")
+        return PythonStage(model, f"{module}:{name}")
 
 
 class PythonStage:
@@ -79,7 +77,12 @@ class PythonStage:
 
     def predict(self, table: Table) -> Mapping[str, Array]:
         """What the class answers; a bare array is called `prediction`."""
-        answer = self.model.predict(table)
+        try:
+            answer = self.model.predict(table)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # sys.exit would end the server's thread
+            raise RuntimeError(f"{self.name}.predict raised {_line(error)}") from error
         if isinstance(answer, Mapping):
             return {str(name): plain(np.asarray(values)) for name, values in answer.items()}
         return {"prediction": plain(np.asarray(answer))}
@@ -96,10 +99,8 @@ def _load_module(code: Path, module: str) -> ModuleType:
         sys.modules[root] = loaded
         for part in filter(None, rest.split(".")):
             private = f"{private}.{part}"
-            try:
+            with _told(f"{module} cannot be imported"):
                 loaded = importlib.import_module(private)
-            except Exception as error:
-                raise BadPackage(f"{module} cannot be imported: {error}") from error
     return loaded
 
 
@@ -113,11 +114,31 @@ def _execute(file: Path, private: str) -> ModuleType:
     root = private.rpartition("_")[2]
     sys.modules[root] = loaded
     try:
-        spec.loader.exec_module(loaded)
-    except Exception as error:
+        with _told(f"{file.name} cannot be imported"):
+            spec.loader.exec_module(loaded)
+    except BaseException:
         del sys.modules[private]
-        raise BadPackage(f"{file.name} cannot be imported: {error}") from error
+        raise
     return loaded
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Make whatever somebody's code raises, sys.exit too, a BadPackage that starts with `what`."""
+    try:
+        yield
+    except (BadPackage, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise BadPackage(f"{what}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line; what is no Exception is named, as its words may be a number only."""
+    said = str(error).strip().splitlines()
+    if said and isinstance(error, Exception):
+        return said[0]
+    return f"{type(error).__name__}({said[0] if said else ''})"
 
 
 @contextmanager

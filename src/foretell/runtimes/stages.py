@@ -137,19 +137,48 @@ class Chain:
 
 
 def plain(answer: Any) -> Array:
-    """A framework's answer as an array of a dtype that a signature has: texts are objects."""
+    """A framework's answer as an array of a dtype that a signature has.
+
+    Texts are objects, and so are bytes, read as UTF-8. Raises ValueError for other bytes.
+    """
     array = np.asarray(answer)
     kind = array.dtype.kind
     if kind in "UT":
         return array.astype(object)
+    if kind == "S":
+        return _decoded(array)
     if kind == "O" and array.size and not isinstance(array.flat[0], str):
+        if any(isinstance(value, bytes) for value in array.flat):
+            return _decoded(array)
         unboxed = np.array(array.tolist())
         return unboxed if unboxed.dtype.kind in "biuf" else array
     return array
 
 
+def _decoded(array: Array) -> Array:
+    texts = np.empty(array.shape, dtype=object)
+    for place, value in np.ndenumerate(array):
+        texts[place] = _text(value) if isinstance(value, bytes) else value
+    return texts
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the bytes {raw[:20]!r} are no UTF-8 text and cannot be sent") from error
+
+
 def plain_labels(classes: Any) -> Labels:
-    """Class labels as plain Python values; one tuple a target for a list of arrays."""
+    """Class labels as plain Python values; one tuple a target for a list of arrays.
+
+    Raises ValueError for bytes that are no UTF-8.
+    """
     if isinstance(classes, list) and classes and isinstance(classes[0], np.ndarray):
-        return tuple(tuple(part.tolist()) for part in classes)
-    return tuple(np.asarray(classes).tolist())
+        return tuple(_plain_labels(part) for part in classes)
+    return _plain_labels(np.asarray(classes))
+
+
+def _plain_labels(classes: Array) -> tuple[Scalar, ...]:
+    labels = classes.tolist()
+    return tuple(_text(label) if isinstance(label, bytes) else label for label in labels)

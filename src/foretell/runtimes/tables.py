@@ -52,7 +52,12 @@ class TableForm:
         kind, missing = options.get("table", "array"), options.get("missing", "nan")
         if kind not in ("array", "bare", "frame", "texts") or missing not in ("nan", "none"):
             raise BadPackage(f"a step's options name an unknown table {kind!r} or {missing!r}")
-        return cls(kind, missing, tuple(options.get("categorical", ())))
+        categorical = options.get("categorical", ())
+        if not isinstance(categorical, list | tuple) or not all(
+            isinstance(name, str) for name in categorical
+        ):
+            raise BadPackage(f"a step's options name no list of columns: {categorical!r}")
+        return cls(kind, missing, tuple(categorical))
 
     @property
     def marker(self) -> float | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -112,12 +113,33 @@ class XGBoostStage:
 
 
 def categories_of(booster: Any) -> dict[str, tuple[Scalar, ...]]:
-    """The categories of a booster's columns, by name, in the order of their codes."""
+    """The categories of a booster's columns, by name, in the order of their codes.
+
+    Empty for a column that has texts beyond ASCII: XGBoost (3.2 still) counts their characters
+    where it stores their bytes, so that they are kept cut, and cannot be told from one another.
+    """
     types = booster.feature_types or ()
     if "c" not in types:
         return {}
-    known = booster.get_categories(export_to_arrow=True).to_arrow()
-    return {str(name): tuple(values.to_pylist()) for name, values in known if values is not None}
+    trees = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]
+    kept = trees.get("gbtree", trees)["model"].get("cats", {}).get("enc", ())
+    names = booster.feature_names or [f"f{place}" for place in range(len(types))]
+    return {
+        str(name): () if _is_cut(column) else _told(column)
+        for name, column in zip(names, kept, strict=False)
+        if column["values"]
+    }
+
+
+def _is_cut(column: Mapping[str, Any]) -> bool:
+    return "offsets" in column and not all(0 <= part < 128 for part in column["values"])
+
+
+def _told(column: Mapping[str, Any]) -> tuple[Scalar, ...]:
+    if "offsets" not in column:
+        return tuple(column["values"])
+    texts = bytes(column["values"]).decode("ascii")
+    return tuple(texts[start:stop] for start, stop in pairwise(column["offsets"]))
 
 
 def _labels(objective: str, n_classes: int) -> tuple[Scalar, ...] | None:

@@ -49,23 +49,7 @@ _EXACT: dict[str, frozenset[str]] = {
         "numpy.random._philox": "Philox",
         "numpy.random._sfc64": "SFC64",
         "numpy.random.bit_generator": "SeedSequence __pyx_unpickle_SeedSequence",
-        "pandas": "DataFrame Series Index RangeIndex MultiIndex DatetimeIndex CategoricalIndex "
-        "Categorical CategoricalDtype StringDtype Timestamp Timedelta",
-        "pandas.arrays": "ArrowStringArray StringArray DatetimeArray IntegerArray FloatingArray "
-        "BooleanArray",
-        "pandas._libs.arrays": "__pyx_unpickle_NDArrayBacked",
-        "pandas._libs.internals": "_unpickle_block BlockManager SingleBlockManager",
-        "pandas._libs.missing": "NAType",
-        "pandas.core.arrays.categorical": "Categorical",
-        "pandas.core.arrays.string_": "StringArray",
-        "pandas.core.arrays.string_arrow": "ArrowStringArray",
-        "pandas.core.dtypes.dtypes": "CategoricalDtype",
-        "pandas.core.frame": "DataFrame",
-        "pandas.core.indexes.base": "Index _new_Index",
-        "pandas.core.indexes.range": "RangeIndex",
-        "pandas.core.internals.managers": "BlockManager SingleBlockManager",
-        "pandas.core.series": "Series",
-        "pyarrow.lib": "_restore_array type_for_alias py_buffer",
+        "pandas": "NA",
         "scipy._lib.array_api_compat.numpy._aliases": "asarray",
         "scipy.interpolate._bsplines": "BSpline",
         "scipy.interpolate._interpolate": "interp1d",
@@ -81,6 +65,7 @@ _EXACT: dict[str, frozenset[str]] = {
         "sklearn.neighbors._ball_tree": "newObj",
         "sklearn.neighbors._kd_tree": "newObj",
         "sklearn.preprocessing._function_transformer": "_identity",
+        "sklearn.utils.validation": "check_array",
         "xgboost.core": "Booster",
         "xgboost.callback": "EarlyStopping LearningRateScheduler EvaluationMonitor "
         "TrainingCheckPoint",
@@ -107,6 +92,39 @@ _SCORES = frozenset(
 _SPARSE = frozenset({"_csr", "_csc", "_coo", "_bsr", "_dia", "_lil", "_dok"})
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The attributes of models by what they may hold, for `objects`.
+FUNCTIONS = _words(
+    "_asarray _kmeans_single _score_func affinity analyzer eval_metric feature_names_out fun "
+    "func inverse_func kernel metric effective_metric_ pooling_func preprocessor score_func "
+    "strip_accents tokenizer weights"
+)
+TYPES = _words("dtype dtype_include dtype_exclude")
+PARTIALS = _words("_score_func eval_metric func inverse_func pooling_func score_func")
+SCORERS = _words("_curve_scorer _scorer owner scorer scorer_ scorers scoring")
+PARAMETERS = _words("kw_args metric_params effective_metric_params_ kernel_params")
+COLUMNS = _words("transformers transformers_ _remainder")
+ESTIMATORS = _words(
+    "_Booster _base_loss _bin_mapper _bisecting_tree _centerer _curve_scorer _encoder _estimator "
+    "_label_binarizer _label_encoder _le _loss _optimizer _predictors _preprocessor _scaler "
+    "_scorer _tfidf _tree base_estimator base_estimator_ best_estimator_ calibrated_classifiers_ "
+    "calibrators classifier classifiers_ closs dummy_leaf_ estimator estimator_ estimators "
+    "estimators_ final_estimator final_estimator_ indicator_ init_ initial_imputer_ k1 k2 kernel_ "
+    "kernel_pca_ label_binarizer_ le_ link named_estimators_ nbrs_ nn_fit one_hot_encoder_ "
+    "pipeline regressor regressor_ remainder root_ scorer_ steps subclusters_ transformer "
+    "transformer_ transformer_list tree_"
+)
+METHOD_KEYS = _words(
+    "stack_method stack_method_ _response_method response_method chain_method chain_method_"
+)
+METHODS = _words(
+    "auto predict predict_proba predict_log_proba decision_function transform score_samples"
+)
+
+
 def translated(module: str, name: str) -> tuple[str, str]:
     """`module` and `name` as Python 3 spells them; protocols 0 to 2 use Python 2's spelling."""
     if module == "__builtin__":
@@ -120,6 +138,15 @@ def is_allowed(module: str, name: str) -> bool:
     if "." in name:
         return False
     return name in _EXACT.get(module, ()) or _in_framework(module, name)
+
+
+def is_function(module: str, name: str) -> bool:
+    """Whether `module`.`name` is an allowed function that models keep, or a plain type."""
+    if module.partition(".")[0] == "sklearn":
+        own = name in _EXACT.get(module, ()) and name != "newObj"
+        return (own or (module in _SCORES and name[:1].islower())) and is_allowed(module, name)
+    plain = module in ("builtins", "numpy", "scipy.special") or module.startswith("scipy._lib")
+    return plain and is_allowed(module, name)
 
 
 @cache

@@ -23,9 +23,16 @@ from typing import Any, ClassVar, NoReturn, TypeGuard
 
 import numpy as np
 
-from foretell.runtimes.allowlist import translated
-
-Global = tuple[str, str]
+from foretell.runtimes.safety.allowlist import translated
+from foretell.runtimes.safety.objects import (
+    Global,
+    Misuse,
+    ReadsFiles,
+    Stand,
+    check_making,
+    check_stand,
+    is_framework,
+)
 
 _WRAPPER: Global = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 _DTYPE: Global = ("numpy", "dtype")
@@ -41,40 +48,24 @@ _UNCALLED = {
 }
 _MAKING = {"copyreg", "_codecs", "joblib.numpy_pickle", "numpy.random._pickle", "pyarrow.lib"}
 _DTYPE_CODE = re.compile(r"[<>|=]?(?:[bBhHiIlLqQfdg?]|[biufc]\d{1,2}|[OSUVmM]\d*)", re.ASCII)
+_NO_MODEL = "which no model's pickle does"
 _HOLDS_OBJECTS = 0b10_1111  # numpy's flags of references, pointers and getitem access
 
 
-class Stand:
-    """What stands in for a global (`made` False) or for something built from one.
+class Refused(pickle.UnpicklingError):
+    """The pickle does what no model's pickle does; `found` are the globals up to there.
 
-    `held` is whatever was put into it later: states, items, keys.
+    `final` says that trust does not help.
     """
 
-    __slots__ = ("args", "held", "made", "of", "state")
-
-    def __init__(self, of: Global, *, made: bool = False, args: tuple[Any, ...] = ()) -> None:
-        self.of = of
-        self.made = made
-        self.args = args
-        self.held: list[object] = []
-        self.state: Any = None
-
-    def _filled(self, *parts: object) -> None:
-        if not self.made:
-            _refuse("fills a class or function")
-        self.held.extend(parts)
-
-    append = extend = add = __setitem__ = _filled
-
-
-class Refused(pickle.UnpicklingError):
-    """The pickle does what no model's pickle does; `found` are the globals up to there."""
-
-    found: tuple[Global, ...] = ()
+    def __init__(self, said: str, found: tuple[Global, ...] = (), *, final: bool = False) -> None:
+        super().__init__(said)
+        self.found = found
+        self.final = final
 
 
 def _refuse(what: str) -> NoReturn:
-    raise Refused(f"{what}, which no model's pickle does")
+    raise Refused(f"{what}, {_NO_MODEL}")
 
 
 def find_globals(raw: bytes) -> tuple[list[Global], Global | None]:
@@ -87,9 +78,15 @@ def find_globals(raw: bytes) -> tuple[list[Global], Global | None]:
     try:
         top = inspector.load()
         _check_kept(top)
+        for made in inspector.made:
+            check_stand(made)
     except Refused as error:
         error.found = tuple(inspector.found)
         raise
+    except ReadsFiles as error:
+        raise Refused(str(error), found=tuple(inspector.found), final=True) from error
+    except Misuse as error:
+        raise Refused(f"{error}, {_NO_MODEL}", found=tuple(inspector.found)) from error
     if stream.tell() != len(raw):
         raise pickle.UnpicklingError("it holds several objects; save each in a file of its own")
     found = list(dict.fromkeys(inspector.found))
@@ -109,6 +106,7 @@ class _PlainInspector(pickle._Unpickler):
         self.stream = stream
         self.size = size
         self.found: list[Global] = []
+        self.made: list[Stand] = []
 
     def find_class(self, module: str, name: str) -> Stand:
         known = translated(module, name)
@@ -136,7 +134,9 @@ class _PlainInspector(pickle._Unpickler):
         if of in _UNCALLED or of in _MAKERS:
             _refuse(f"calls {'.'.join(of)} in a strange way")
         _check_call(of, args)
-        return Stand(of, made=True, args=args)
+        made = Stand(of, made=True, args=args)
+        self.made.append(made)
+        return made
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -164,8 +164,8 @@ class _PlainInspector(pickle._Unpickler):
             _check_dtype(built, state)
         elif built.of[1] in ("_reconstruct", "_mareconstruct"):
             _check_array(state)
-        elif built.of == _WRAPPER and built.state is not None:
-            _refuse("describes an array twice")
+        elif built.state is not None and (built.of == _WRAPPER or not _is_numpy(built.of)):
+            _refuse("describes an object twice")
         slots = state[1] if isinstance(state, tuple) and len(state) == 2 else None
         if isinstance(slots, dict) and any(str(key).startswith("__") for key in slots):
             _refuse("replaces what an object is")
@@ -218,7 +218,7 @@ class _Inspector(_PlainInspector):
             _refuse("describes an array of an unknown shape")
         if _is_object(dtype):
             inner = _PlainInspector(self.stream, self.size)
-            inner.found = self.found
+            inner.found, inner.made = self.found, self.made
             built.held.append(inner.load())
             return
         if state.get("numpy_array_alignment_bytes") is not None:
@@ -269,6 +269,10 @@ def _is_maker(module: str, name: str) -> bool:
     )
 
 
+def _is_numpy(of: Global) -> bool:
+    return of[0].partition(".")[0] == "numpy"
+
+
 def _check_call(of: Global, args: tuple[Any, ...]) -> None:
     """Arguments of the few callables that could be talked into something."""
     module, name = of
@@ -287,7 +291,9 @@ def _check_call(of: Global, args: tuple[Any, ...]) -> None:
     elif module == "builtins" and name in _CONTAINERS:  # bytes(n) are n zeros
         good = not (args and type(args[0]) is int and args[0] > 1 << 16)
     else:
-        return
+        good = True
+    if of != _DTYPE and (not _is_maker(module, name) or is_framework(of)):
+        check_making(of, args)
     if not good:
         _refuse(f"calls {module}.{name} in a strange way")
 

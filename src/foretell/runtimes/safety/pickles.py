@@ -5,8 +5,10 @@ Rules:
 1. The bytes are inspected first (`inspector`), every global judged (`allowlist`), and only
    then does joblib's own loader run, over the same bytes in memory.
 2. While it runs, an audit hook judges every global again, at the moment it is looked up, and
-   stops programs and connections from being started. Should inspector and loader ever
-   disagree about a file, nothing unjudged runs.
+   stops programs, threads and connections from being started, files from being changed and
+   source text from being run. Should inspector and loader ever disagree about a file, nothing
+   unjudged runs. One pickle loads at a time; the server's other threads go on, only those that
+   were started meanwhile may start no program.
 3. `trusted` leaves out both, because somebody said so at pack time.
 
 What this stops is code. A forged model can still be wrong, slow, or crash the process: a tree
@@ -19,6 +21,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import pickle
 import struct
 import sys
@@ -29,11 +32,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from foretell.errors import BadPackage, MissingExtra
-from foretell.runtimes.allowlist import is_allowed
-from foretell.runtimes.inspector import Global, Refused, find_globals
+from foretell.runtimes.safety.allowlist import is_allowed
+from foretell.runtimes.safety.inspector import Refused, find_globals
+from foretell.runtimes.safety.objects import Global
 
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _OPENERS: dict[str, tuple[tuple[bytes, ...], Callable[[io.BytesIO], Any]]] = {
@@ -61,10 +66,60 @@ _BROKEN = (
 )
 """What unpickling a damaged file raises."""
 
-_STARTING = frozenset(
-    ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "pty.spawn")
+_FORBIDDEN = frozenset(
+    (
+        "_thread.start_new_thread",
+        "ctypes.dlopen",
+        "os.chmod",
+        "os.chown",
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.kill",
+        "os.link",
+        "os.mkdir",
+        "os.posix_spawn",
+        "os.putenv",
+        "os.remove",
+        "os.rename",
+        "os.rmdir",
+        "os.startfile",
+        "os.symlink",
+        "os.system",
+        "os.truncate",
+        "os.unsetenv",
+        "pty.spawn",
+        "shutil.rmtree",
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.sendto",
+        "subprocess.Popen",
+        "sys.addaudithook",
+        "sys.setprofile",
+        "sys.settrace",
+        "webbrowser.open",
+    )
 )
-_watched = threading.local()
+_SOURCE = frozenset(("compile", "exec", "ctypes.dlopen", "_thread.start_new_thread"))
+_IMPORTING = "<frozen importlib._bootstrap>"
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_PROGRAMS = frozenset(
+    ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "pty.spawn")
+) | {"subprocess.Popen"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """One load: its file, its thread, and the threads there were before."""
+
+    path: Path
+    thread: int
+    others: frozenset[int]
+
+
+_watched: list[_Watch] = []
+_one_at_a_time = threading.Lock()
 
 
 class _Readable(Protocol):
@@ -140,7 +195,8 @@ def _inspect(path: Path, raw: bytes, compression: str | None) -> PickleReport:
         for part in error.found:
             if not is_allowed(*part):
                 raise refusal(path, part) from error
-        raise BadPackage(f"{path.name} {error}; {_ADVICE}") from error
+        advice = "" if error.final else f"; {_ADVICE}"
+        raise BadPackage(f"{path.name} {error}{advice}") from error
     except _BROKEN as error:
         if not raw:
             raise BadPackage(f"{path.name} is empty") from error
@@ -221,11 +277,14 @@ def _limited(path: Path, stream: _Readable, limit: int) -> bytes:
 def _watching(path: Path) -> Iterator[None]:
     """Judge every global that this thread's unpicklers look up, as long as it lasts."""
     _install_hook()
-    _watched.path = path
-    try:
-        yield
-    finally:
-        _watched.path = None
+    with _one_at_a_time:
+        writing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        _watched.append(_Watch(path, threading.get_ident(), frozenset(sys._current_frames())))
+        try:
+            yield
+        finally:
+            _watched.clear()
+            sys.dont_write_bytecode = writing
 
 
 @cache
@@ -234,9 +293,34 @@ def _install_hook() -> None:
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if not _watched:
+        return
+    watch, thread = _watched[0], threading.get_ident()
+    path = watch.path
+    if thread != watch.thread:
+        # Python 3.11 tells of no thread that starts: a new one may be the pickle's
+        if thread not in watch.others and event in _PROGRAMS:
+            raise BadPackage(f"{path.name} wants to run {event}, which no model needs")
+        return
     if event == "pickle.find_class":
-        path = getattr(_watched, "path", None)
-        if path is not None and not is_allowed(*args):
+        if not is_allowed(*args):
             raise refusal(path, args)
-    elif event in _STARTING and getattr(_watched, "path", None) is not None:
-        raise BadPackage(f"{_watched.path.name} wants to run {event}, which no model needs")
+    elif event == "open":
+        mode, flags = args[1], args[2]
+        if set(mode or "") & set("wax+") or (isinstance(flags, int) and flags & _WRITES):
+            raise BadPackage(f"{path.name} wants to write a file, which no model needs")
+    elif event in _SOURCE:
+        if not _is_importing():
+            raise BadPackage(f"{path.name} wants to run {event}, which no model needs")
+    elif event in _FORBIDDEN:
+        raise BadPackage(f"{path.name} wants to run {event}, which no model needs")
+
+
+def _is_importing() -> bool:
+    """Whether a module is being imported further up: importing runs source text."""
+    above: FrameType | None = sys._getframe(1)
+    while above is not None:
+        if above.f_code.co_filename == _IMPORTING:
+            return True
+        above = above.f_back
+    return False

@@ -1,0 +1,215 @@
+"""A graph is an ONNX model in the making: tensors by name, operators one after the other.
+
+Rules:
+
+1. Arithmetic is float64 unless the original's is not: a float32 appears only where it casts.
+2. A tensor of columns remembers which raw column each of its columns is an affine image of
+   (`Origin`), so that a threshold on it can be told as values of that raw column (`Cut`).
+3. What cannot be drawn faithfully raises Unfaithful, saying why; nothing is approximated.
+
+Operators: https://onnx.ai/onnx/operators/ (opset 21) and the domain ai.onnx.ml (version 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from foretell.core.field import Array
+from foretell.errors import MissingExtra
+
+OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
+ML = "ai.onnx.ml"
+
+
+class Unfaithful(Exception):
+    """The original does something that this graph cannot say; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A column that is `scale * raw + offset` of the raw column `column`."""
+
+    column: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One threshold of a tree on one column, `single` where float32 values are compared.
+
+    `path` are the columns that must lie in intervals (low, high] for a row to come there.
+    """
+
+    origin: Origin
+    threshold: float
+    single: bool = False
+    path: tuple[tuple[Origin, float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor [N, width] of a graph; `origins` has an entry a column."""
+
+    name: str
+    dtype: np.dtype[Any]
+    origins: tuple[Origin | None, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.origins)
+
+    @property
+    def is_text(self) -> bool:
+        return self.dtype.kind == "O"
+
+
+def onnx_module() -> Any:
+    """The module `onnx`. Raises MissingExtra."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtra("install foretell[compile] to compile models: onnx is missing") from (
+            error
+        )
+    return onnx
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes, constants and inputs, named in order of their making; `seed` picks the cuts."""
+
+    seed: int = 0
+    nodes: list[Any] = field(default_factory=list)
+    constants: list[Any] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    cuts: list[Cut] = field(default_factory=list)
+    _known: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def input(self, name: str, dtype: np.dtype[Any], width: int) -> None:
+        """Declare an input [N, width]."""
+        helper = onnx_module().helper
+        self.inputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), [None, width]))
+
+    def output(self, name: str, source: str, dtype: np.dtype[Any], sizes: Sequence[int]) -> None:
+        """Declare the tensor `source` as the output `name` of shape [N, *sizes]."""
+        helper = onnx_module().helper
+        self.nodes.append(helper.make_node("Identity", [source], [name]))
+        shape = [None, *sizes]
+        self.outputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), shape))
+
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        """The name of a constant: an array, a number, or texts."""
+        array = np.asarray(value, dtype=dtype)
+        if array.dtype.kind in "UO":
+            key: tuple[Any, ...] = ("text", array.shape, tuple(array.ravel().tolist()))
+        else:
+            key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._known:
+            name = self._known[key] = f"c{len(self.constants)}"
+            self.constants.append(constant_tensor(name, array))
+        return self._known[key]
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """The name of the first output of a new node."""
+        name = f"t{len(self.nodes)}"
+        made = onnx_module().helper.make_node(
+            kind, list(inputs), [name], domain=domain, **attributes
+        )
+        self.nodes.append(made)
+        return name
+
+    def top(self, values: str, count: int, *, largest: bool) -> tuple[str, str]:
+        """The `count` extreme values of each row, and their places."""
+        names = [f"t{len(self.nodes)}", f"t{len(self.nodes)}i"]
+        helper = onnx_module().helper
+        many = self.constant([count], np.int64)
+        self.nodes.append(helper.make_node("TopK", [values, many], names, largest=int(largest)))
+        return names[0], names[1]
+
+    def cast(self, tensor: Tensor, dtype: Any) -> Tensor:
+        """`tensor` in another dtype; itself when it has it already."""
+        wanted = np.dtype(dtype)
+        if tensor.dtype == wanted:
+            return tensor
+        return Tensor(self.cast_name(tensor.name, wanted), wanted, tensor.origins)
+
+    def cast_name(self, name: str, dtype: Any) -> str:
+        """The tensor `name` cast to `dtype`."""
+        return self.op("Cast", name, to=onnx_type(np.dtype(dtype)))
+
+    def pick(self, tensor: Tensor, places: Sequence[int]) -> Tensor:
+        """The columns of `tensor` at `places`, in that order."""
+        chosen = [int(place) for place in places]
+        if chosen == list(range(tensor.width)):
+            return tensor
+        name = self.op("Gather", tensor.name, self.constant(chosen, np.int64), axis=1)
+        return Tensor(name, tensor.dtype, tuple(tensor.origins[place] for place in chosen))
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """`parts` of one dtype side by side."""
+        kept = [part for part in parts if part.width]
+        if len(kept) == 1:
+            return kept[0]
+        if not kept:
+            raise Unfaithful("a step makes no column at all")
+        name = self.op("Concat", *(part.name for part in kept), axis=1)
+        return Tensor(name, kept[0].dtype, tuple(o for part in kept for o in part.origins))
+
+    def reshape(self, name: str, *sizes: int) -> str:
+        """`name` in shape `sizes`, -1 the number of rows."""
+        return self.op("Reshape", name, self.constant(sizes, np.int64))
+
+    def cut(self, tensor: Tensor, place: int, thresholds: Array) -> None:
+        """Remember `thresholds` on column `place` of `tensor`, when a raw column is behind it."""
+        origin = tensor.origins[place]
+        if origin is not None and origin.scale != 0.0:
+            self.cuts += [Cut(origin, float(threshold)) for threshold in np.unique(thresholds)]
+
+    def to_bytes(self) -> bytes:
+        """The finished model. Raises Unfaithful when ONNX itself refuses it."""
+        onnx = onnx_module()
+        helper = onnx.helper
+        drawn = helper.make_graph(self.nodes, "foretell", self.inputs, self.outputs, self.constants)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
+        model = helper.make_model(drawn, opset_imports=opsets, ir_version=IR_VERSION)
+        model.producer_name = "foretell"
+        return bytes(model.SerializeToString())
+
+
+def onnx_type(dtype: np.dtype[Any]) -> int:
+    """ONNX's number of an element type; text is a string."""
+    onnx = onnx_module()
+    if dtype.kind in "OU":
+        return int(onnx.TensorProto.STRING)
+    return int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
+
+
+def constant_tensor(name: str, array: Array) -> Any:
+    """An array as a TensorProto; objects and unicode are texts."""
+    onnx = onnx_module()
+    if array.dtype.kind in "OU":
+        texts = [str(text).encode() for text in array.ravel()]
+        return onnx.helper.make_tensor(name, onnx.TensorProto.STRING, array.shape, texts)
+    return onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def lookup(graph: Graph, texts: str, table: Mapping[Any, float | int], default: float | int) -> str:
+    """`texts` (a tensor of text) through a dictionary into float64 or int64."""
+    dtype = np.dtype(np.float64 if isinstance(default, float) else np.int64)
+    keys = constant_tensor("keys", np.array(list(table), dtype=object))
+    values = constant_tensor("values", np.array(list(table.values()), dtype=dtype))
+    rest = constant_tensor("default", np.array([default], dtype=dtype))
+    return graph.op(
+        "LabelEncoder",
+        texts,
+        domain=ML,
+        keys_tensor=keys,
+        values_tensor=values,
+        default_tensor=rest,
+    )

@@ -1,0 +1,116 @@
+"""A sheet is what a step takes in a graph: one tensor of numbers, or named columns of any kind.
+
+It stands for the table (array or DataFrame) that the original's step gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foretell.core.field import Datatype
+from foretell.core.signature import Signature
+from foretell.packing.compiling.drawing.graph import Graph, Origin, Tensor, Unfaithful
+from foretell.runtimes.tables import TableForm
+
+MISSING_TEXT = "\x7fforetell: missing\x7f"
+"""Stands for a missing text inside a graph, because ONNX's texts have no missing value."""
+
+NUMBERS, TEXTS = "numbers", "texts"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Tensors side by side; `names` and `categories` have an entry a column.
+
+    `missing_is_nan` says what a missing text is in the original's table: NaN, else None.
+    """
+
+    parts: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    missing_is_nan: bool = True
+    categorical: frozenset[str] = frozenset()
+
+    @property
+    def is_matrix(self) -> bool:
+        return len(self.parts) == 1 and not self.parts[0].is_text
+
+    @property
+    def width(self) -> int:
+        return sum(part.width for part in self.parts)
+
+    def column(self, graph: Graph, place: int) -> Tensor:
+        """The one column at `place`, [N, 1]."""
+        for part in self.parts:
+            if place < part.width:
+                return graph.pick(part, [place])
+            place -= part.width
+        raise Unfaithful("a step asks for a column that is not there")
+
+    def select(self, graph: Graph, places: Sequence[int]) -> Sheet:
+        """The columns at `places`; neighbours in one tensor stay together."""
+        names = tuple(self.names[place] for place in places)
+        if self.is_matrix:
+            parts: tuple[Tensor, ...] = (graph.pick(self.parts[0], places),)
+        else:
+            parts = tuple(self.column(graph, place) for place in places)
+        return Sheet(parts, names, self.missing_is_nan, self.categorical)
+
+    def matrix(self, graph: Graph) -> Tensor:
+        """All columns as one tensor of their common dtype. Raises Unfaithful for texts."""
+        for part in self.parts:
+            if part.is_text:
+                raise Unfaithful("a step takes texts as numbers")
+        dtype = np.result_type(*(part.dtype for part in self.parts))
+        return graph.join([graph.cast(part, dtype) for part in self.parts])
+
+
+def matrix_sheet(tensor: Tensor) -> Sheet:
+    """A sheet of one tensor, its columns unnamed."""
+    return Sheet((tensor,), ("",) * tensor.width)
+
+
+def first_sheet(graph: Graph, signature: Signature, form: TableForm) -> Sheet:
+    """The graph's inputs as the original's table: declared in `graph`, cast back to its dtypes.
+
+    A dense signature is one input [N, k] of its datatype; any other has `numbers`, float64, and
+    `texts`, each in the order of the fields (layout `grouped`). Raises Unfaithful.
+    """
+    fields = signature.inputs
+    names = tuple(field.name for field in fields)
+    places = {name: place for place, name in enumerate(names)}
+    if form.kind == "texts" or any(field.shape for field in fields):
+        raise Unfaithful("it takes texts or arrays, not columns")
+    for field in fields:
+        if field.datatype is Datatype.BOOL and field.nullable:
+            raise Unfaithful(f"{field.name!r} may be true, false or missing")
+    if signature.dense is not None:
+        dtype = signature.dense.numpy
+        origins = tuple(Origin(place) for place in range(len(fields)))
+        graph.input(NUMBERS, dtype, len(fields))
+        return Sheet((Tensor(NUMBERS, dtype, origins),), names)
+    numeric = [field for field in fields if field.datatype is not Datatype.BYTES]
+    texts = [field for field in fields if field.datatype is Datatype.BYTES]
+    columns: dict[str, Tensor] = {}
+    for group, kept, kind in ((NUMBERS, numeric, "f8"), (TEXTS, texts, "O")):
+        if not kept:
+            continue
+        graph.input(group, np.dtype(kind), len(kept))
+        behind: tuple[Origin | None, ...] = (None,) * len(kept)
+        if group == NUMBERS:
+            behind = tuple(Origin(places[field.name]) for field in kept)
+        whole = Tensor(group, np.dtype(kind), behind)
+        if group == NUMBERS and not texts and form.kind != "frame":
+            common = np.result_type(*(field.datatype.numpy for field in fields))
+            return Sheet((graph.cast(whole, common),), names)
+        for place, field in enumerate(kept):
+            one = graph.pick(whole, [place])
+            columns[field.name] = graph.cast(one, field.datatype.numpy)
+    return Sheet(
+        tuple(columns[name] for name in names),
+        names,
+        form.marker is not None,
+        frozenset(form.categorical),
+    )

@@ -1,0 +1,1 @@
+"""Safety reads what somebody made before any of it runs: pickles, and the objects in them."""
