@@ -169,7 +169,7 @@ def test_two_gigabytes_are_refused_before_they_are_sent(server: Server, coding: 
     ("x", "told"),
     [
         (moody.RAISE, "RuntimeError"),
-        (moody.EXIT, "SystemExit"),
+        (moody.EXIT, "model moody 1.0.0 failed"),
         (moody.SHORT, "rows came back"),
         (moody.NOT_A_NUMBER, "not finite"),
         (moody.INFINITE, "not finite"),

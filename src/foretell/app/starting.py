@@ -1,9 +1,11 @@
 """Starting finds the packages to serve, before any worker exists."""
 
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -34,7 +36,8 @@ def find_packages(targets: Sequence[str], settings: Settings) -> list[Package]:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe(duplex=False)
     packer = spawn.Process(target=_find, args=(theirs, targets, settings.cache_dir), daemon=True)
-    packer.start()
+    with _undisturbed():
+        packer.start()
     theirs.close()
     try:
         found: list[Package] | ForetellError = ours.recv()
@@ -50,6 +53,19 @@ def find_packages(targets: Sequence[str], settings: Settings) -> list[Package]:
     if isinstance(found, ForetellError):
         raise found
     return found
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep SIGTERM until the end of the block: a process half started would complain aloud."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if came:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _find(pipe: Connection, targets: Sequence[str], cache_dir: Path) -> None:
