@@ -25,13 +25,16 @@ class Server:
         self.lines: list[str] = []
         self.url = ""
         self._listening = threading.Event()
+        self._read_more = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.lines.append(line)
+            with self._read_more:
+                self.lines.append(line)
+                self._read_more.notify_all()
             found = _LISTENING.search(line)
             if found and not self.url:
                 self.url = found.group(1)
@@ -41,6 +44,11 @@ class Server:
     @property
     def log(self) -> str:
         return "".join(self.lines)
+
+    def until_logged(self, words: str) -> None:
+        """Until its log has `words`: it is written and read beside the replies."""
+        with self._read_more:
+            assert self._read_more.wait_for(lambda: words in self.log, STOP_S), self.log
 
     def wait(self) -> None:
         """Until it answers, or ended."""

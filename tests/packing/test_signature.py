@@ -296,7 +296,7 @@ def test_bounds_exclude_no_row_that_was_shown(sampled: bool, tmp_path: Path) -> 
 
     frame = pd.DataFrame({"a": np.arange(-200.0, 200.0)})
     model = TransformedTargetRegressor(LinearRegression(), func=np.sin, inverse_func=np.arcsin)
-    model = models.trained(model, frame, frame["a"] / 1000)
+    model = models.trained(model, frame, frame["a"] / 300)
     path = models.saved(model, tmp_path / "model.pkl")
     sample = models.sampled(frame, tmp_path / "s.csv") if sampled else None
     folder = pack([path], sample=sample, repository=tmp_path / "r", trust=True, compile=False)

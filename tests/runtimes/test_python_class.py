@@ -174,21 +174,6 @@ def test_a_class_that_exits_is_a_bad_package(where: str, tmp_path: Path) -> None
     assert not list((tmp_path / "r").iterdir())
 
 
-def test_a_served_class_that_exits_raises_an_error_that_ends_no_thread(tmp_path: Path) -> None:
-    (tmp_path / "moody.py").write_text(
-        "class Model:\n    def predict(self, columns):\n"
-        "        if columns['x'][0] > 5: raise SystemExit(3)\n        return columns['x']\n"
-    )
-    folder = pack(
-        ["moody:Model"],
-        sample=models.sampled(pd.DataFrame({"x": [1.5]}), tmp_path / "s.csv"),
-        repository=tmp_path / "r",
-        python_path=tmp_path,
-    )
-    with pytest.raises(RuntimeError, match=r"moody:Model.predict raised SystemExit\(3\)"):
-        models.answered(models.opened(folder), pd.DataFrame({"x": [6.0]}))
-
-
 @pytest.mark.parametrize(
     "answer", ["np.array([b'ok'] * n)", "[b'ok'] * n", "np.array([b'ok'] * n, object)"]
 )

@@ -20,7 +20,7 @@ from foretell.packing.outputs import onnx_labels, output_fields
 from foretell.packing.sample import Frame, batch_of, frame_of
 from foretell.packing.trial import Trial, settle
 from foretell.runtimes.estimators import EstimatorStage
-from foretell.runtimes.stages import Stage, answering
+from foretell.runtimes.stages import Stage, answering, line_of
 from foretell.runtimes.tables import TableForm, common_dtype
 
 _TRIED_ROWS = 200
@@ -183,11 +183,10 @@ def _check_answers(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answering(trial.stages, fields, trial.options)(Batch.from_rows(fields, [row, row]))
-    except BadPackage:
+    except (BadPackage, KeyboardInterrupt):
         raise
-    except Exception as error:
-        said = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise BadPackage(f"{what}: {said}{advice}") from error
+    except BaseException as error:
+        raise BadPackage(f"{what}: {line_of(error)}{advice}") from error
     if not trial.accepts(fields, [row, row]):
         raise BadPackage(f"{what} with finite numbers{advice}")
 

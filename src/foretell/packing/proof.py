@@ -19,7 +19,7 @@ from foretell.core.signature import Signature
 from foretell.errors import BadPackage, ForetellError, InvalidInput
 from foretell.packing.sample import Frame, batch_of
 from foretell.runtimes.estimators import EstimatorStage
-from foretell.runtimes.stages import Stage
+from foretell.runtimes.stages import Stage, line_of
 from foretell.runtimes.tables import TableForm
 
 MOST_ROWS = 1000
@@ -70,10 +70,10 @@ def original_answers(
             if isinstance(last, EstimatorStage):
                 return last.predict_plainly(table)
             return last.predict(table)
-    except ForetellError:
+    except (ForetellError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise BadPackage(f"the model cannot predict the sample: {_line(error)}") from error
+    except BaseException as error:
+        raise BadPackage(f"the model cannot predict the sample: {line_of(error)}") from error
 
 
 def _table(frame: Frame, inputs: tuple[Field, ...], form: TableForm, marker: float | None) -> Frame:
@@ -126,8 +126,10 @@ def prove(
             if nameless:
                 warnings.filterwarnings("error", message=".*feature names", category=UserWarning)
             answers = servable.predict(Batch.from_columns(signature.inputs, columns))
-    except Exception as error:
-        raise BadPackage(f"the packed model fails on the sample: {_line(error)}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise BadPackage(f"the packed model fails on the sample: {line_of(error)}") from error
     for field, answer in zip(signature.outputs, answers.columns, strict=True):
         differing = _differing(answer, expected[field.name])
         if differing is not None:
@@ -146,7 +148,3 @@ def _differing(answer: Array, expected: Array) -> int | None:
         same |= np.isnan(answer) & np.isnan(expected)
     rows = np.asarray(same, dtype=bool).reshape(len(answer), -1).all(axis=1)
     return None if rows.all() else int(np.argmin(rows))
-
-
-def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -59,7 +59,9 @@ class Trial:
                 answers = answering(self.stages, fields, self.options)(
                     Batch.from_rows(fields, rows)
                 )
-            except Exception:  # noqa: BLE001  a model may raise anything; here it means no
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001  a model may raise anything; here it means no
                 return None
         return answers if all(map(_is_finite, answers.values())) else None
 

@@ -31,7 +31,7 @@ from foretell.core.batch import Batch
 from foretell.core.field import Array, Field
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage
-from foretell.runtimes.stages import Known, StageFiles, plain
+from foretell.runtimes.stages import Known, StageFiles, line_of, plain
 from foretell.runtimes.tables import Table, Tabulate
 
 CODE, DATA = "code", "data"
@@ -77,12 +77,7 @@ class PythonStage:
 
     def predict(self, table: Table) -> Mapping[str, Array]:
         """What the class answers; a bare array is called `prediction`."""
-        try:
-            answer = self.model.predict(table)
-        except (Exception, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # sys.exit would end the server's thread
-            raise RuntimeError(f"{self.name}.predict raised {_line(error)}") from error
+        answer = self.model.predict(table)
         if isinstance(answer, Mapping):
             return {str(name): plain(np.asarray(values)) for name, values in answer.items()}
         return {"prediction": plain(np.asarray(answer))}
@@ -130,15 +125,7 @@ def _told(what: str) -> Iterator[None]:
     except (BadPackage, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise BadPackage(f"{what}: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """An error in one line; what is no Exception is named, as its words may be a number only."""
-    said = str(error).strip().splitlines()
-    if said and isinstance(error, Exception):
-        return said[0]
-    return f"{type(error).__name__}({said[0] if said else ''})"
+        raise BadPackage(f"{what}: {line_of(error)}") from error
 
 
 @contextmanager

@@ -136,6 +136,14 @@ class Chain:
         return Batch.from_columns(self.signature.outputs, columns)
 
 
+def line_of(error: BaseException) -> str:
+    """What somebody's code raised, in one line; the kind where the words do not tell."""
+    said = str(error).strip().splitlines()
+    if said and isinstance(error, Exception):
+        return said[0]
+    return f"{type(error).__name__}({said[0] if said else ''})"
+
+
 def plain(answer: Any) -> Array:
     """A framework's answer as an array of a dtype that a signature has.
 
