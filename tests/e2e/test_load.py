@@ -40,6 +40,13 @@ def until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it never came to pass")
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes below `pid`, at any depth."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    below = [int(child) for thread in threads for child in thread.read_text().split()]
+    return below + [inner for one in below for inner in descendants(one)]
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
@@ -138,7 +145,10 @@ def test_a_model_whose_process_dies_fails_its_calls_only(place: Place) -> None:
         assert (dead.status_code, dead.json()["code"]) == (500, "model_failed")
         assert "its process died, exit code 7" in dead.json()["error"]
         assert ask(server, 5).json()["predictions"] == [10]
+        workers = descendants(server.process.pid)
+        assert len(workers) >= 2  # the worker, and the model's process below it
     assert "Traceback" in server.log
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
 def test_overload_is_answered_at_capacity(place: Place) -> None:

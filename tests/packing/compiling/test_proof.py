@@ -52,7 +52,6 @@ def told(made: Compiled, name: str) -> Any:
 
 @pytest.mark.parametrize("name", ["tree", "scaled tree"])
 def test_the_naive_float32_conversion_of_a_tree_is_rejected(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("skl2onnx")
     made = compiling(opened(name, tmp_path), thorough=True)
     naive = told(made, "converted float32")
     if name == "scaled tree":

@@ -5,6 +5,8 @@ the user adds middleware; from then on it passes through that middleware like ev
 """
 
 import importlib.resources
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -24,6 +26,13 @@ from foretell.transports.rest.exchange import accepted_request_id, new_request_i
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
 
 
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    if isinstance(app, RestApp):
+        app.dataplane.close()
+
+
 class RestApp(FastAPI):
     """An ASGI application that serves the data plane's models."""
 
@@ -37,6 +46,7 @@ class RestApp(FastAPI):
             redirect_slashes=False,
             max_body_size=limits.max_body_bytes,
             exception_handlers=_EXCEPTION_HANDLERS,
+            lifespan=_lifespan,
         )
         self.dataplane = dataplane
         self._limits = limits
