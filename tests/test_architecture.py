@@ -20,7 +20,7 @@ FRAMEWORKS = "joblib lightgbm mlflow numpy onnxruntime pandas scipy sklearn skop
 TELEMETRY = "numpy opentelemetry prometheus_client pyarrow structlog"
 DOOR = "core codecs engine"
 PACKING = "numpy onnx onnxmltools pandas pyarrow skl2onnx sklearn skops"
-CORE_STDLIB = "__future__ collections dataclasses enum hashlib json math typing"
+CORE_STDLIB = "__future__ collections dataclasses enum hashlib itertools json math typing"
 
 
 class Room(NamedTuple):

@@ -49,7 +49,7 @@ def test_all_forms_of_a_row_mean_the_same(told: object) -> None:
 
 def test_objects_and_arrays_may_be_mixed_in_one_batch() -> None:
     rows = CODEC.decode_rows(body({"instances": [GOOD, list(GOOD.values())]}), max_rows=2)
-    assert rows == [(35.5, 24, "a", 65.5, True)] * 2
+    assert rows.rows == [(35.5, 24, "a", 65.5, True)] * 2
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_an_input_called_features_is_an_input() -> None:
     vector = Signature((Field("features", Datatype.FP32, shape=(2,)),), OUTPUTS)
     codec = JsonRows(vector)
     assert codec.decode_row(b'{"features": [1, 2]}')[0].tolist() == [1.0, 2.0]
-    assert codec.decode_rows(b'{"instances": [{"features": [1, 2]}, [[3, 4]]]}', max_rows=2)[1][
-        0
-    ].tolist() == [3.0, 4.0]
+    assert codec.decode_rows(b'{"instances": [{"features": [1, 2]}, [[3, 4]]]}', max_rows=2).rows[
+        1
+    ][0].tolist() == [3.0, 4.0]
     scalar = JsonRows(Signature((Field("features", Datatype.FP64),), OUTPUTS))
     assert scalar.decode_row(b'{"features": 2}') == (2.0,)
 
@@ -161,7 +161,10 @@ def test_an_input_called_features_is_an_input() -> None:
 def test_any_name_is_a_name(name: str) -> None:
     codec = JsonRows(Signature((Field(name, Datatype.FP64),), OUTPUTS))
     assert codec.decode_row(body({name: 2})) == (2.0,)
-    assert codec.decode_rows(body({"instances": [{name: 2}, [3]]}), max_rows=2) == [(2.0,), (3.0,)]
+    assert codec.decode_rows(body({"instances": [{name: 2}, [3]]}), max_rows=2).rows == [
+        (2.0,),
+        (3.0,),
+    ]
     with pytest.raises(InvalidInput, match="unknown field"):
         codec.decode_row(body({"x": 2}))
 
@@ -205,8 +208,8 @@ def test_the_typed_way_agrees_with_the_judging_way(told: object) -> None:
         lambda: judging.decode_row(body(told))
     )
     many = body({"instances": [told, GOOD]})
-    assert outcome(lambda: CODEC.decode_rows(many, max_rows=9)[0]) == outcome(
-        lambda: judging.decode_rows(many, max_rows=9)[0]
+    assert outcome(lambda: CODEC.decode_rows(many, max_rows=9).rows[0]) == outcome(
+        lambda: judging.decode_rows(many, max_rows=9).rows[0]
     )
 
 
@@ -224,8 +227,8 @@ def answers(outputs: tuple[Field, ...], columns: list[Any]) -> tuple[Any, Any]:
     codec = JsonRows(Signature((Field("x", Datatype.FP64),), outputs))
     batch = Batch.from_columns(outputs, [np.array(column) for column in columns])
     return (
-        msgspec.json.decode(codec.encode_row(batch.slice(0, 1), {"model_version": "1"})),
-        msgspec.json.decode(codec.encode_rows(batch, {"model_version": "1"})),
+        msgspec.json.decode(codec.encode_row(batch.slice(0, 1), "1")),
+        msgspec.json.decode(codec.encode_rows(batch, "1")),
     )
 
 

@@ -23,7 +23,7 @@ def test_what_waits_when_the_model_is_free_leaves_together_at_once() -> None:
     plan.offer("a", 1, 10.0)
     plan.offer("b", 2, 10.0)
     assert plan.due_at() == 10.0
-    assert plan.dispatch(10.0) == [Part("a", 0, 1), Part("b", 0, 2)]
+    assert plan.dispatch(10.0) == [Part("a", 0, 1, 10.0), Part("b", 0, 2, 10.0)]
     assert plan.due_at() is None
 
 
@@ -62,15 +62,16 @@ def test_a_large_request_takes_turns_with_small_ones() -> None:
     plan = planner(max_batch_rows=4)
     plan.offer("big", 10, 0.0)
     plan.offer("small", 1, 0.0)
-    batches = []
-    while batch := plan.dispatch(0.0):
+    batches, now = [], 1.0
+    while batch := plan.dispatch(now):
         batches.append(batch)
         plan.returned()
+        now += 1
     assert batches == [
-        [Part("big", 0, 4)],
-        [Part("small", 0, 1)],
-        [Part("big", 4, 8)],
-        [Part("big", 8, 10)],
+        [Part("big", 0, 4, 0.0)],
+        [Part("small", 0, 1, 0.0)],
+        [Part("big", 4, 8, 1.0)],
+        [Part("big", 8, 10, 3.0)],
     ]
 
 
@@ -105,7 +106,7 @@ class Planning(RuleBasedStateMachine):
         self.limits = BatchLimits(5, 0.25)
         self.plan: BatchPlanner[object] = BatchPlanner(self.limits, places=2)
         self.now = 0.0
-        self.waiting: list[tuple[Part[object], float]] = []
+        self.waiting: list[Part[object]] = []
         self.out = 0
         self.left: dict[object, int] = {}
 
@@ -113,7 +114,7 @@ class Planning(RuleBasedStateMachine):
     def offer(self, rows: int) -> None:
         ticket = object()
         self.plan.offer(ticket, rows, self.now)
-        self.waiting.append((Part(ticket, 0, rows), self.now))
+        self.waiting.append(Part(ticket, 0, rows, self.now))
         self.left[ticket] = 0
 
     @rule(step=st.floats(0, 0.4))
@@ -124,7 +125,7 @@ class Planning(RuleBasedStateMachine):
     @rule(data=st.data())
     def withdraw(self, data: Any) -> None:
         gone = data.draw(st.sampled_from(self.waiting))
-        assert self.plan.withdraw(gone[0].ticket)
+        assert self.plan.withdraw(gone.ticket)
         self.waiting.remove(gone)
 
     @rule()
@@ -134,21 +135,21 @@ class Planning(RuleBasedStateMachine):
         assert sum(part.stop - part.start for part in batch) <= room
         for part in batch:
             # in order, without a gap, and never a row twice
-            (ticket, start, stop), _ = self.waiting.pop(0)
-            assert (part.ticket, part.start) == (ticket, start)
+            ticket, start, stop, arrived = self.waiting.pop(0)
+            assert (part.ticket, part.start, part.arrived) == (ticket, start, arrived)
             assert self.left[ticket] == start
             self.left[ticket] = part.stop
             if part.stop != stop:
                 assert len(batch) == 1
                 assert part.stop - part.start == room < stop - start
-                self.waiting.append((Part(ticket, part.stop, stop), self.now))
+                self.waiting.append(Part(ticket, part.stop, stop, self.now))
         if not batch:
-            total = sum(part.stop - part.start for part, _ in self.waiting)
-            kept = self.waiting and total < room and self.now < self.waiting[0][1] + 0.25
+            total = sum(part.stop - part.start for part in self.waiting)
+            kept = self.waiting and total < room and self.now < self.waiting[0].arrived + 0.25
             assert self.out == 2 or not self.waiting or kept
         elif self.waiting and batch[-1].stop - batch[-1].start < room:
             # nobody is left behind who would have fitted
-            first = self.waiting[0][0]
+            first = self.waiting[0]
             used = sum(part.stop - part.start for part in batch)
             assert used + first.stop - first.start > room
         self.out += bool(batch)
@@ -161,7 +162,7 @@ class Planning(RuleBasedStateMachine):
 
     @invariant()
     def rows_are_counted(self) -> None:
-        assert self.plan.waiting_rows == sum(part.stop - part.start for part, _ in self.waiting)
+        assert self.plan.waiting_rows == sum(part.stop - part.start for part in self.waiting)
 
 
 TestPlanning = Planning.TestCase
@@ -174,7 +175,7 @@ def test_every_row_offered_leaves_once_and_in_order(max_rows: int, sizes: list[i
         plan.offer(number, rows, 0.0)
     seen: dict[int, int] = dict.fromkeys(range(len(sizes)), 0)
     while batch := plan.dispatch(0.0):
-        for ticket, start, stop in batch:
+        for ticket, start, stop, _ in batch:
             assert seen[ticket] == start
             seen[ticket] = stop
         plan.returned()

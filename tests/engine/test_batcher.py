@@ -54,7 +54,9 @@ def test_requests_of_one_turn_run_together_and_each_gets_its_own() -> None:
 
     async def scene() -> list[Any]:
         batcher = batcher_of(model, BatchLimits())
-        return await gathered(batcher.run(of(1)), batcher.run(of(2, 3)), batcher.run(of(4)))
+        return await gathered(
+            batcher.submit(of(1)), batcher.submit(of(2, 3)), batcher.submit(of(4))
+        )
 
     assert asyncio.run(scene()) == [[2], [4, 6], [8]]
     assert model.batches == [[1, 2, 3, 4]]
@@ -70,7 +72,7 @@ def test_an_idle_model_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "call_at", forbidden)
         monkeypatch.setattr(loop, "call_later", forbidden)
         batcher = batcher_of(Doubling(), BatchLimits(max_batch_rows=2))
-        return await gathered(*(batcher.run(of(n)) for n in range(5)))
+        return await gathered(*(batcher.submit(of(n)) for n in range(5)))
 
     assert asyncio.run(scene()) == [[0], [2], [4], [6], [8]]
 
@@ -80,10 +82,10 @@ def test_a_wait_that_was_asked_for_gathers_later_requests() -> None:
 
     async def scene() -> list[Any]:
         batcher = batcher_of(model, BatchLimits(max_wait_s=0.05))
-        first = asyncio.ensure_future(batcher.run(of(1)))
+        first = batcher.submit(of(1))
         for _ in range(3):  # turns of the loop go by
             await asyncio.sleep(0)
-        return await gathered(first, batcher.run(of(2)))
+        return await gathered(first, batcher.submit(of(2)))
 
     assert asyncio.run(scene()) == [[2], [4]]
     assert model.batches == [[1, 2]]
@@ -95,7 +97,7 @@ def test_only_requests_with_guilty_rows_fail_each_with_its_own_error(
 ) -> None:
     async def scene() -> list[Any]:
         batcher = batcher_of(Doubling(), BatchLimits(max_batch_rows=6))
-        return await gathered(*(batcher.run(of(*values)) for values in requests))
+        return await gathered(*(batcher.submit(of(*values)) for values in requests))
 
     for values, told in zip(requests, asyncio.run(scene()), strict=True):
         negative = [value for value in values if value < 0]
@@ -111,7 +113,7 @@ def test_whoever_is_cancelled_does_not_run() -> None:
 
     async def scene() -> list[Any]:
         batcher = batcher_of(model, BatchLimits(max_wait_s=0.01))
-        asked = [asyncio.ensure_future(batcher.run(of(n))) for n in (1, 2, 3)]
+        asked = [batcher.submit(of(n)) for n in (1, 2, 3)]
         await asyncio.sleep(0)
         asked[1].cancel()
         return await gathered(*asked)
@@ -128,7 +130,7 @@ def test_errors_a_future_cannot_carry_are_carried_all_the_same(kind: type[BaseEx
         raise kind
 
     async def scene() -> list[Any]:
-        return await gathered(batcher_of(model, BatchLimits()).run(of(1)))
+        return await gathered(batcher_of(model, BatchLimits()).submit(of(1)))
 
     (told,) = asyncio.run(scene())
     assert isinstance(told, ModelFailed)
@@ -139,17 +141,16 @@ def test_requests_that_arrive_while_a_model_works_leave_together_after_it() -> N
     batches: list[int] = []
 
     async def scene() -> None:
-        loop = asyncio.get_running_loop()
         later: list[asyncio.Future[Batch]] = []
 
         def model(batch: Batch) -> Batch:
             if not batches:  # the first batch: others arrive meanwhile
-                later.extend(loop.create_task(batcher.run(of(n))) for n in range(3))
+                later.extend(batcher.submit(of(n)) for n in range(3))
             batches.append(batch.n_rows)
             return Batch.from_columns(FIELDS, [np.zeros(batch.n_rows)])
 
         batcher = batcher_of(model, BatchLimits())
-        await batcher.run(of(0))
+        await batcher.submit(of(0))
         await asyncio.gather(*later)
 
     asyncio.run(scene())

@@ -77,7 +77,7 @@ async def gathered(*asked: Any) -> list[Any]:
 def test_every_executor_gives_the_same_outcomes(loaded: fleet.Loaded) -> None:
     async def scene() -> list[Any]:
         batcher = batcher_of(loaded.executor, max_batch_rows=4)
-        return await gathered(*(batcher.run(of(*v)) for v in ([1], [-1, 5], [2, 3], range(9))))
+        return await gathered(*(batcher.submit(of(*v)) for v in ([1], [-1, 5], [2, 3], range(9))))
 
     first, failed, second, large = asyncio.run(scene())
     assert (first, second, large) == ([2], [4, 6], [2.0 * n for n in range(9)])
@@ -90,14 +90,14 @@ def test_a_process_that_dies_fails_its_calls_and_is_replaced(package: repository
 
     async def scene() -> tuple[list[Any], list[Any], list[Any]]:
         batcher = batcher_of(executor)
-        dying = await gathered(batcher.run(of(-2)), batcher.run(of(1)))
-        after = await gathered(batcher.run(of(1)))
+        dying = await gathered(batcher.submit(of(-2)), batcher.submit(of(1)))
+        after = await gathered(batcher.submit(of(1)))
         killed = executor.process.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         await asyncio.to_thread(os.waitid, os.P_PID, killed, os.WEXITED | os.WNOWAIT)
-        await gathered(batcher.run(of(3)))
-        return dying, after, await gathered(batcher.run(of(4)))
+        await gathered(batcher.submit(of(3)))
+        return dying, after, await gathered(batcher.submit(of(4)))
 
     dying, after, revived = asyncio.run(scene())
     assert all(isinstance(one, ProcessDied) for one in dying)
@@ -139,10 +139,10 @@ def test_the_loop_stays_free_while_a_thread_works_and_requests_gather() -> None:
 
     async def scene() -> None:
         batcher = batcher_of(ThreadExecutor(gate.predict))
-        first = asyncio.ensure_future(batcher.run(of(1)))
+        first = batcher.submit(of(1))
         # the loop runs on although the model does not answer
         assert await asyncio.to_thread(gate.reached.wait, 30)
-        rest = [asyncio.ensure_future(batcher.run(of(n))) for n in range(5)]
+        rest = [batcher.submit(of(n)) for n in range(5)]
         await asyncio.sleep(0)
         gate.opened.set()
         await asyncio.gather(first, *rest)
@@ -157,19 +157,19 @@ def test_a_full_queue_sheds_and_says_when_to_come_back() -> None:
 
     async def scene() -> list[Any]:
         batcher = batcher_of(ThreadExecutor(gate.predict), max_queue_rows=3)
-        running = asyncio.ensure_future(batcher.run(of(1)))
+        running = batcher.submit(of(1))
         assert await asyncio.to_thread(gate.reached.wait, 30)
-        waiting = [asyncio.ensure_future(batcher.run(of(1, 2))) for _ in range(2)]
-        await asyncio.sleep(0)
+        waiting = batcher.submit(of(1, 2))
+        with pytest.raises(Overloaded) as shed:
+            batcher.submit(of(1, 2))
         gate.opened.set()
-        told = await gathered(running, *waiting)
+        told = await gathered(running, waiting)
         batcher.close()
-        return told
+        return [*told, shed.value.retry_after_s]
 
-    first, second, shed = asyncio.run(scene())
+    first, second, retry_after_s = asyncio.run(scene())
     assert (first, second) == ([1], [1, 2])
-    assert isinstance(shed, Overloaded)
-    assert 0.1 <= shed.retry_after_s <= 60
+    assert 0.1 <= retry_after_s <= 60
 
 
 def test_rows_whose_deadline_passed_do_not_run() -> None:
@@ -178,11 +178,11 @@ def test_rows_whose_deadline_passed_do_not_run() -> None:
     async def scene() -> list[Any]:
         batcher = batcher_of(ThreadExecutor(gate.predict))
         now = time.monotonic()
-        running = asyncio.ensure_future(batcher.run(of(1), now + 60))
+        running = batcher.submit(of(1), now + 60)
         assert await asyncio.to_thread(gate.reached.wait, 30)
-        told = await gathered(batcher.run(of(2), now + 0.05))
+        told = await gathered(batcher.submit(of(2), now + 0.05))
         gate.opened.set()
-        told += await gathered(running, batcher.run(of(3), now - 1), batcher.run(of(4)))
+        told += await gathered(running, batcher.submit(of(3), now - 1), batcher.submit(of(4)))
         batcher.close()
         return told
 

@@ -14,7 +14,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -24,11 +25,36 @@ from foretell.core.field import Datatype, Field, spoken
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 
+_astuple = msgspec.structs.astuple
+_BULK_ROWS = 64
+"""From so many rows on, columns are made at once: below, rows may yet be joined with others."""
 _UINT64_IS_TOO_WIDE = 2**63 - 1  # msgspec's integer bounds are signed 64-bit numbers
 
 
 # What a decoder raises: UnicodeDecodeError comes from text it has to decode, such as keys.
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class _One(msgspec.Struct, gc=False):
+    """A `/predict` answer; what is unset is not written."""
+
+    prediction: Any
+    probability: Any
+    outputs: Any
+    model_version: str
+    model_name: Any = msgspec.UNSET
+    class_labels: Any = msgspec.UNSET
+
+
+class _All(msgspec.Struct, gc=False):
+    """A `/batch_predict` answer."""
+
+    predictions: Any
+    probabilities: Any
+    outputs: Any
+    model_version: str
+    model_name: Any = msgspec.UNSET
+    class_labels: Any = msgspec.UNSET
 
 
 class JsonRows:
@@ -69,22 +95,26 @@ class JsonRows:
         ]
         told = {self._prediction, *self._probabilities}
         self._others = [(i, name) for i, name in enumerate(names) if i not in told]
+        # Nearly every model: its prediction, alone or with the probabilities of one target.
+        self._quick: Callable[[Row], Row] | None = None
+        if self._prediction is not None and not self._others and len(self._probabilities) == 1:
+            self._quick = itemgetter(self._prediction, self._probabilities[0])
 
     def decode_row(self, body: bytes) -> Row:
         """The one row of a `/predict` body, accepted. Raises InvalidInput."""
-        wrapped = b'"features"' in body[:24]
-        decoder = self._wrapped if wrapped else self._flat
-        if decoder is not None:
-            try:
-                found = decoder.decode(body)
-            except _REFUSED:
-                pass  # decided, and explained, below
-            else:
-                return self._as_tuple(found.inner if wrapped else found)
+        try:
+            if b'"features"' in body[:24]:
+                if self._wrapped is not None:
+                    return _as_tuple(self._wrapped.decode(body).inner)
+            elif self._flat is not None:
+                return _astuple(self._flat.decode(body))
+        except _REFUSED:
+            pass  # decided, and explained, below
         return self._judge_row(_untyped(body))
 
-    def decode_rows(self, body: bytes, *, max_rows: int) -> list[Row]:
+    def decode_rows(self, body: bytes, *, max_rows: int) -> Batch:
         """The rows of a `/batch_predict` body, accepted. Raises InvalidInput, TooLarge."""
+        inputs = self.signature.inputs
         if self._many is not None:
             try:
                 found = self._many.decode(body).inner
@@ -92,11 +122,19 @@ class JsonRows:
                 pass  # decided, and explained, below
             else:
                 self._check_count(len(found), max_rows)
-                return [self._as_tuple(row) for row in found]
-        return self._judge_rows(_untyped(body), max_rows)
+                if len(found) < _BULK_ROWS:
+                    return Batch.from_rows(inputs, [_as_tuple(row) for row in found])
+                return Batch.from_values(inputs, len(found), self._by_column(found))
+        return Batch.from_rows(inputs, self._judge_rows(_untyped(body), max_rows))
 
-    def _as_tuple(self, row: Any) -> Row:
-        return row if type(row) is tuple else msgspec.structs.astuple(row)
+    def _by_column(self, rows: list[Any]) -> Iterator[Iterable[Any]]:
+        """The values of each input; a row is taken apart only when objects and arrays mix."""
+        kinds = set(map(type, rows))
+        if len(kinds) > 1:
+            rows, kinds = [_as_tuple(row) for row in rows], {tuple}
+        for place in range(len(self.signature.inputs)):
+            getter = itemgetter(place) if kinds == {tuple} else attrgetter(f"f{place}")
+            yield map(getter, rows)
 
     def _judge_row(self, told: object) -> Row:
         if not isinstance(told, dict):
@@ -147,42 +185,56 @@ class JsonRows:
         if count > max_rows:
             raise TooLarge(f"{count} rows in one request, but the limit is {max_rows}; send fewer")
 
-    def encode_row(self, outputs: Batch, told: dict[str, Any]) -> bytes:
-        """The `/predict` answer for one row of outputs, with `told` (version, …) at its end."""
-        row = outputs.rows[0]
-        answer: dict[str, Any] = {"prediction": self._predicted(lambda i: row[i])}
-        if self._probabilities:
-            answer["probability"] = self._grouped(lambda i: row[i])
-        self._add_others(answer, lambda i: row[i])
-        return self._encode(answer | told)
+    def encode_row(self, outputs: Batch, version: str, *, model: str | None = None) -> bytes:
+        """The `/predict` answer for one row of outputs of `version`.
 
-    def encode_rows(self, outputs: Batch, told: dict[str, Any]) -> bytes:
-        """The `/batch_predict` answer for all rows of outputs, with `told` at its end."""
+        It names `model` and the class labels, too, when `model` is given.
+        """
+        (row,) = outputs.rows
+        if self._quick is not None and model is None:
+            prediction, probability = self._quick(row)
+            return self._encode(_One(prediction, probability, msgspec.UNSET, version))
+        return self._encode(_One(*self._parts(row), version, *self._verbose(model)))
+
+    def encode_rows(self, outputs: Batch, version: str, *, model: str | None = None) -> bytes:
+        """The `/batch_predict` answer for all rows of outputs, else like `encode_row`."""
         columns = [column.tolist() for column in outputs.columns]
-        answer: dict[str, Any] = {"predictions": self._predicted(columns.__getitem__)}
-        if self._probabilities:
-            answer["probabilities"] = self._grouped(columns.__getitem__, by_row=True)
-        self._add_others(answer, columns.__getitem__)
-        return self._encode(answer | told)
+        parts = self._parts(columns, by_row=True)
+        return self._encode(_All(*parts, version, *self._verbose(model)))
 
-    def _predicted(self, value: Callable[[int], Any]) -> Any:
+    def _verbose(self, model: str | None) -> tuple[Any, Any]:
+        labels = self.signature.class_labels
+        if model is None or labels is None:
+            return model or msgspec.UNSET, msgspec.UNSET
+        return model, labels
+
+    def _parts(self, values: Sequence[Any], *, by_row: bool = False) -> tuple[Any, Any, Any]:
+        """What an answer begins with, of one row's values or of columns."""
+        more = self._others if self._prediction is not None else ()
+        return (
+            self._predicted(values),
+            self._grouped(values, by_row=by_row) if self._probabilities else msgspec.UNSET,
+            {name: values[i] for i, name in more} if more else msgspec.UNSET,
+        )
+
+    def _predicted(self, values: Sequence[Any]) -> Any:
         """The output called `prediction`; without one: the only output, or all by name."""
         if self._prediction is not None:
-            return value(self._prediction)
+            return values[self._prediction]
         if len(self._others) == 1:
-            return value(self._others[0][0])
-        return {name: value(i) for i, name in self._others}
+            return values[self._others[0][0]]
+        return {name: values[i] for i, name in self._others}
 
-    def _grouped(self, value: Callable[[int], Any], *, by_row: bool = False) -> Any:
+    def _grouped(self, values: Sequence[Any], *, by_row: bool) -> Any:
         """One target's probabilities; of several targets, a list of them (for each row)."""
-        parts = [value(i) for i in self._probabilities]
+        parts = [values[i] for i in self._probabilities]
         if len(parts) == 1:
             return parts[0]
         return [list(row) for row in zip(*parts, strict=True)] if by_row else parts
 
-    def _add_others(self, answer: dict[str, Any], value: Callable[[int], Any]) -> None:
-        if self._prediction is not None and self._others:
-            answer["outputs"] = {name: value(i) for i, name in self._others}
+
+def _as_tuple(row: Any) -> Row:
+    return row if type(row) is tuple else _astuple(row)
 
 
 def _untyped(body: bytes) -> object:

@@ -44,7 +44,7 @@ class Pace:
         return min(max(n_rows / self.rows_per_s, _LEAST_S), _MOST_S)
 
 
-def admit(n_rows: int, *, waiting_rows: int, limits: AdmissionLimits, pace: Pace) -> None:
+def admit(n_rows: int, waiting_rows: int, limits: AdmissionLimits, pace: Pace) -> None:
     """Raise Overloaded when a request of `n_rows` may not wait."""
     if waiting_rows and waiting_rows + n_rows > limits.max_queue_rows:
         wait_s = pace.wait_s(waiting_rows)

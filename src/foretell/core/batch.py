@@ -13,7 +13,9 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,9 @@ import numpy as np
 from foretell.core.field import Array, Datatype, Field, dense_datatype
 
 Row = tuple[Any, ...]
+
+_NARROW = 64
+"""Up to so many numbers a field are cheaper as Python values than as an array for each row."""
 
 
 class Batch:
@@ -49,6 +54,16 @@ class Batch:
         return cls(fields, len(rows), rows=rows)
 
     @classmethod
+    def from_values(
+        cls, fields: tuple[Field, ...], n_rows: int, values: Iterable[Iterable[Any]]
+    ) -> Batch:
+        """A batch of columns, made of `n_rows` accepted values for each field."""
+        columns = tuple(
+            _column(known, n_rows, part) for known, part in zip(fields, values, strict=True)
+        )
+        return cls(fields, n_rows, columns=columns)
+
+    @classmethod
     def from_columns(cls, fields: tuple[Field, ...], columns: Sequence[Array]) -> Batch:
         """A batch of one array a field. Raises ValueError when numbers or lengths differ."""
         if len(columns) != len(fields):
@@ -71,9 +86,15 @@ class Batch:
         """All rows of `batches` (of the same fields), in order."""
         if len(batches) == 1:
             return batches[0]
-        fields, n_rows = batches[0].fields, sum(batch.n_rows for batch in batches)
-        if all(batch._rows is not None for batch in batches):
-            return cls(fields, n_rows, rows=[row for batch in batches for row in batch.rows])
+        fields = batches[0].fields
+        rows: list[Row] = []
+        for batch in batches:
+            if batch._rows is None:
+                break
+            rows += batch._rows
+        else:
+            return cls(fields, len(rows), rows=rows)
+        n_rows = sum(batch.n_rows for batch in batches)
         if dense_datatype(fields) is not None:
             return cls(fields, n_rows, matrix=np.concatenate([batch.matrix for batch in batches]))
         parts = zip(*(batch.columns for batch in batches), strict=True)
@@ -82,15 +103,18 @@ class Batch:
     @property
     def columns(self) -> tuple[Array, ...]:
         """One array a field, in order."""
-        if self._columns is None:
+        columns = self._columns
+        if columns is None:
             if self._matrix is not None:
-                self._columns = tuple(self._matrix.T)
+                columns = tuple(self._matrix.T)
             else:
                 values = zip(*self.rows, strict=True) if self.n_rows else ((),) * len(self.fields)
-                self._columns = tuple(
-                    _column(f, part) for f, part in zip(self.fields, values, strict=True)
+                columns = tuple(
+                    _column(known, self.n_rows, part)
+                    for known, part in zip(self.fields, values, strict=True)
                 )
-        return self._columns
+            self._columns = columns
+        return columns
 
     @property
     def matrix(self) -> Array:
@@ -101,7 +125,7 @@ class Batch:
                 raise ValueError("columns of different datatypes form no matrix")
             if self._rows is not None:
                 shape = (self.n_rows, len(self.fields))
-                self._matrix = np.array(self._rows, dtype=datatype.numpy).reshape(shape)
+                self._matrix = _dense(self._rows, datatype).reshape(shape)
             else:
                 self._matrix = np.column_stack(self.columns)
         return self._matrix
@@ -140,6 +164,11 @@ class Batch:
         """Consecutive batches of `sizes` rows. Raises ValueError when they don't add up."""
         if sum(sizes) != self.n_rows:
             raise ValueError(f"sizes add up to {sum(sizes)}, not to {self.n_rows} rows")
+        if max(sizes, default=0) == 1 and _are_narrow(self.fields):
+            # Whoever brought a row wants one back: numpy is asked once, not for every row.
+            for row in self.rows:
+                yield Batch(self.fields, 1, rows=(row,))
+            return
         start = 0
         for size in sizes:
             yield self.slice(start, start + size)
@@ -152,14 +181,30 @@ class Batch:
         return f"Batch({self.n_rows} rows of {', '.join(f.name for f in self.fields)})"
 
 
-def _column(known: Field, values: Sequence[Any]) -> Array:
+def _are_narrow(fields: tuple[Field, ...]) -> bool:
+    return all(0 <= math.prod(field.shape) <= _NARROW for field in fields)
+
+
+def _dense(rows: Sequence[Row], datatype: Datatype) -> Array:
+    """The values of all rows, one after the other."""
+    try:
+        # Twice as quick as numpy's own reading of nested sequences, which also knows None.
+        return np.fromiter(chain.from_iterable(rows), datatype.numpy)
+    except TypeError:
+        return np.array(rows, dtype=datatype.numpy)
+
+
+def _column(known: Field, n_rows: int, values: Iterable[Any]) -> Array:
     """Accepted values as one array: object where None may stand in it."""
     boxed = known.datatype is Datatype.BYTES or (known.datatype is Datatype.BOOL and known.nullable)
+    if not boxed and not known.shape and not known.nullable:
+        return np.fromiter(values, known.datatype.numpy, n_rows)
+    values = list(values)
     if not boxed:
-        return np.array(values, dtype=known.datatype.numpy).reshape(len(values), *_sizes(known))
+        return np.array(values, dtype=known.datatype.numpy).reshape(n_rows, *_sizes(known))
     if known.shape:
         return np.array([np.asarray(value, dtype=object) for value in values], dtype=object)
-    column = np.empty(len(values), dtype=object)
+    column = np.empty(n_rows, dtype=object)
     column[:] = values
     return column
 

@@ -11,11 +11,12 @@ Rules:
    after each the rest goes to the end of the queue: it starves nobody, and nobody starves it.
 """
 
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-Ticket = TypeVar("Ticket")
+Ticket = TypeVar("Ticket", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,8 @@ class BatchLimits:
 
 
 class Part(NamedTuple, Generic[Ticket]):
-    """Rows `start` to `stop` of the request known by `ticket`."""
+    """Rows `start` to `stop` of the request known by `ticket`, waiting since `arrived`."""
 
-    ticket: Ticket
-    start: int
-    stop: int
-
-
-class _Waiting(NamedTuple, Generic[Ticket]):
     ticket: Ticket
     start: int
     stop: int
@@ -42,29 +37,28 @@ class _Waiting(NamedTuple, Generic[Ticket]):
 
 
 class BatchPlanner(Generic[Ticket]):
-    """Requests, known by their tickets, that wait for one model with `places` to run in."""
+    """Requests, known by their (hashable) tickets, that wait for one model with `places` to run."""
 
     __slots__ = ("_limits", "_places", "_waiting", "waiting_rows")
 
     def __init__(self, limits: BatchLimits, *, places: int = 1) -> None:
         self._limits = limits
         self._places = places
-        self._waiting: deque[_Waiting[Ticket]] = deque()
+        self._waiting: OrderedDict[Ticket, Part[Ticket]] = OrderedDict()
         self.waiting_rows = 0
 
     def offer(self, ticket: Ticket, n_rows: int, now: float) -> None:
         """Let a request of `n_rows` wait."""
-        self._waiting.append(_Waiting(ticket, 0, n_rows, now))
+        self._waiting[ticket] = Part(ticket, 0, n_rows, now)
         self.waiting_rows += n_rows
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Drop what waits of a request. False when nothing of it waits (any more)."""
-        for waiting in self._waiting:
-            if waiting.ticket is ticket:
-                self._waiting.remove(waiting)
-                self.waiting_rows -= waiting.stop - waiting.start
-                return True
-        return False
+        waiting = self._waiting.pop(ticket, None)
+        if waiting is None:
+            return False
+        self.waiting_rows -= waiting.stop - waiting.start
+        return True
 
     def dispatch(self, now: float) -> list[Part[Ticket]]:
         """The rows that run now, as one batch; none while no place is free or all may wait.
@@ -75,22 +69,28 @@ class BatchPlanner(Generic[Ticket]):
         if due is None or due > now:
             return []
         self._places -= 1
-        first = self._waiting.popleft()
-        room = self._limits.max_batch_rows
+        waiting, room = self._waiting, self._limits.max_batch_rows
+        if self.waiting_rows <= room:
+            batch = list(waiting.values())
+            waiting.clear()
+            self.waiting_rows = 0
+            return batch
+        _, first = waiting.popitem(last=False)
         if first.stop - first.start > room:
             self.waiting_rows -= room
             cut = first.start + room
-            self._waiting.append(first._replace(start=cut, arrived=now))
-            return [Part(first.ticket, first.start, cut)]
-        batch = [Part(first.ticket, first.start, first.stop)]
-        rows = first.stop - first.start
-        while self._waiting:
-            ticket, start, stop, _ = self._waiting[0]
-            if rows + stop - start > room:
+            waiting[first.ticket] = first._replace(start=cut, arrived=now)
+            return [first._replace(stop=cut)]
+        batch, rows = [first], first.stop - first.start
+        while True:
+            ticket, part = waiting.popitem(last=False)
+            size = part.stop - part.start
+            if rows + size > room:
+                waiting[ticket] = part
+                waiting.move_to_end(ticket, last=False)
                 break
-            self._waiting.popleft()
-            batch.append(Part(ticket, start, stop))
-            rows += stop - start
+            batch.append(part)
+            rows += size
         self.waiting_rows -= rows
         return batch
 
@@ -102,7 +102,7 @@ class BatchPlanner(Generic[Ticket]):
         """When the next batch may leave; None while no place is free or nothing waits."""
         if not self._places or not self._waiting:
             return None
-        arrived = self._waiting[0].arrived
+        arrived = next(iter(self._waiting.values())).arrived
         if self.waiting_rows >= self._limits.max_batch_rows:
             return arrived
         return arrived + self._limits.max_wait_s

@@ -6,7 +6,8 @@ and runs at the turn's end: no timer is armed unless a deadline or `max_wait_s` 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from foretell.core.admission import AdmissionLimits, Pace, admit
 from foretell.core.batch import Batch
@@ -15,24 +16,45 @@ from foretell.engine.executors import Executor, Outcome
 from foretell.errors import DeadlineExceeded
 
 
-class _Request:
-    """One caller's rows, the parts that came back, and the future it awaits."""
+class _Request(asyncio.Future[Batch]):
+    """What a caller awaits: its rows, and the parts of the answer that came back.
 
-    __slots__ = ("batch", "deadline", "done", "outputs")
+    A future of its own kind, because it has to leave the queue when it is cancelled.
+    """
+
+    __slots__ = ("batch", "deadline", "done_parts", "planner")
 
     def __init__(
-        self, batch: Batch, deadline: float | None, outputs: "asyncio.Future[Batch]"
+        self,
+        batch: Batch,
+        deadline: float | None,
+        planner: "BatchPlanner[_Request]",
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
+        super().__init__(loop=loop)
         self.batch = batch
         self.deadline = deadline
-        self.outputs = outputs
-        self.done: list[Batch] = []
+        self.planner = planner
+        self.done_parts: list[Batch] | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Nobody waits any more: the rows leave the queue at once."""
+        self.planner.withdraw(self)
+        return super().cancel(msg)
 
 
 class Batcher:
     """Runs the joined rows of concurrent requests on `executor`."""
 
-    def __init__(self, executor: Executor, limits: BatchLimits, admission: AdmissionLimits) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        limits: BatchLimits,
+        admission: AdmissionLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._executor = executor
         self._admission = admission
         self._pace = Pace()
@@ -40,47 +62,36 @@ class Batcher:
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def run(self, batch: Batch, deadline: float | None = None) -> Batch:
+    def submit(self, batch: Batch, deadline: float | None = None) -> asyncio.Future[Batch]:
         """The outputs for `batch`, before the monotonic clock (the loop's) reaches `deadline`.
 
-        Raises Overloaded, DeadlineExceeded, and what the model raises for these rows alone.
+        Raises Overloaded at once; the future raises DeadlineExceeded, and what the model
+        raises for these rows alone. A future that is cancelled takes its rows out of the queue.
         """
         loop = self._loop
         if loop is None or loop.is_closed():  # asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
         planner = self._planner
-        admit(
-            batch.n_rows,
-            waiting_rows=planner.waiting_rows,
-            limits=self._admission,
-            pace=self._pace,
-        )
-        request = _Request(batch, deadline, loop.create_future())
-        planner.offer(request, batch.n_rows, time.monotonic())
+        admit(batch.n_rows, planner.waiting_rows, self._admission, self._pace)
+        request = _Request(batch, deadline, planner, loop)
+        planner.offer(request, batch.n_rows, self._clock())
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._turn, loop)
-        alarm = None if deadline is None else loop.call_at(deadline, self._expire, request)
-        try:
-            return await request.outputs
-        except asyncio.CancelledError:
-            planner.withdraw(request)
-            raise
-        finally:
-            if alarm is not None:
-                alarm.cancel()
+        if deadline is not None:
+            alarm = loop.call_at(deadline, self._expire, request)
+            request.add_done_callback(lambda _: alarm.cancel())
+        return request
 
     def _expire(self, request: _Request) -> None:
         self._planner.withdraw(request)
-        if not request.outputs.done():
-            request.outputs.set_exception(
-                DeadlineExceeded("the deadline passed before the model answered")
-            )
+        if not request.done():
+            request.set_exception(DeadlineExceeded("the deadline passed before the model answered"))
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """The end of a turn: run what may leave, and see to it that the rest is not forgotten."""
         self._scheduled = False
-        now = time.monotonic()
+        now = self._clock()
         parts = self._planner.dispatch(now)
         if parts:
             self._start(parts, now, loop)
@@ -91,7 +102,7 @@ class Batcher:
         if due is None or self._scheduled:
             return
         self._scheduled = True
-        if due <= time.monotonic():
+        if due <= self._clock():
             loop.call_soon(self._turn, loop)
         else:
             loop.call_at(due, self._turn, loop)
@@ -100,44 +111,51 @@ class Batcher:
         self, parts: Sequence[Part[_Request]], now: float, loop: asyncio.AbstractEventLoop
     ) -> None:
         wanted: list[Part[_Request]] = []
+        n_rows = 0
         for part in parts:
             request = part.ticket
             if request.deadline is not None and request.deadline <= now:
                 self._expire(request)
-            if not request.outputs.done():
+            if not request.done():
                 wanted.append(part)
+                n_rows += part.stop - part.start
         if not wanted:
             self._planner.returned()
             return
         running = self._executor.run([_rows(part) for part in wanted])
         if isinstance(running, list):
-            self._came_back(wanted, running, time.monotonic() - now)
+            self._came_back(wanted, running, n_rows, self._clock() - now)
             return
 
         def back(future: "asyncio.Future[list[Outcome]]") -> None:
-            self._came_back(wanted, future.result(), time.monotonic() - now)
+            self._came_back(wanted, future.result(), n_rows, self._clock() - now)
             self._schedule(loop)
 
         running.add_done_callback(back)
 
     def _came_back(
-        self, parts: Sequence[Part[_Request]], outcomes: Sequence[Outcome], seconds: float
+        self,
+        parts: Sequence[Part[_Request]],
+        outcomes: Sequence[Outcome],
+        n_rows: int,
+        seconds: float,
     ) -> None:
         self._planner.returned()
-        self._pace.record(sum(part.stop - part.start for part in parts), seconds)
-        for (request, _, stop), outcome in zip(parts, outcomes, strict=True):
-            future = request.outputs
-            if future.done():
+        self._pace.record(n_rows, seconds)
+        for part, outcome in zip(parts, outcomes, strict=True):
+            request = part.ticket
+            if request.done():
                 continue  # it was cancelled, or its deadline passed
             if isinstance(outcome, Exception):
                 self._planner.withdraw(request)
-                future.set_exception(outcome)
-            elif stop == request.batch.n_rows:
-                future.set_result(
-                    Batch.concat([*request.done, outcome]) if request.done else outcome
-                )
+                request.set_exception(outcome)
+            elif part.stop == request.batch.n_rows:
+                done = request.done_parts
+                request.set_result(outcome if done is None else Batch.concat([*done, outcome]))
+            elif request.done_parts is None:
+                request.done_parts = [outcome]
             else:
-                request.done.append(outcome)
+                request.done_parts.append(outcome)
 
     def close(self) -> None:
         """Let go of the executor."""
@@ -145,6 +163,7 @@ class Batcher:
 
 
 def _rows(part: Part[_Request]) -> Batch:
-    request, start, stop = part
-    batch = request.batch
-    return batch if stop - start == batch.n_rows else batch.slice(start, stop)
+    batch = part.ticket.batch
+    if part.stop - part.start == batch.n_rows:
+        return batch
+    return batch.slice(part.start, part.stop)

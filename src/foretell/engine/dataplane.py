@@ -1,6 +1,7 @@
 """The data plane is the one object a door may call: a batch in, an answer out."""
 
 import logging
+from typing import NamedTuple
 
 from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
@@ -15,6 +16,14 @@ from foretell.errors import DeadlineExceeded, ForetellError, ModelFailed, Overlo
 _log = logging.getLogger("foretell.engine")
 
 
+class _Lane(NamedTuple):
+    """One loaded version and the batcher that all doors share."""
+
+    model: str
+    version: str
+    batcher: Batcher
+
+
 class DataPlane:
     """Answers calls from the fleet's loaded versions; each version has one batcher."""
 
@@ -25,34 +34,43 @@ class DataPlane:
         admission: AdmissionLimits | None = None,
     ) -> None:
         self.fleet = fleet
-        self._batchers = {
-            (name, version): Batcher(
-                loaded.executor, limits or BatchLimits(), admission or AdmissionLimits()
+        self._lanes = {
+            (name, version): _Lane(
+                name,
+                version,
+                Batcher(loaded.executor, limits or BatchLimits(), admission or AdmissionLimits()),
             )
             for name, versions in fleet.models.items()
             for version, loaded in versions.items()
         }
+        self._known: dict[Target, _Lane] = {}
 
     async def infer(self, target: Target, batch: Batch, call: Call) -> Answer:
         """The outputs for `batch`, whose rows `target`'s signature has accepted.
 
         Raises NotFound, Overloaded, DeadlineExceeded, ModelFailed.
         """
-        loaded = self.fleet.resolve(target)
-        name, version = loaded.name, loaded.version
+        lane = self._known.get(target) or self._find(target)
         try:
-            outputs = await self._batchers[name, version].run(batch, call.deadline)
+            outputs = await lane.batcher.submit(batch, call.deadline)
         except (Overloaded, DeadlineExceeded):
             raise
         except Exception as error:
             told = isinstance(error, ForetellError | ProcessDied)
             what = error if told else type(error).__name__
-            _log.exception("%s %s failed, request %s", name, version, call.request_id)
+            name = f"{lane.model} {lane.version}"
+            _log.exception("%s failed, request %s", name, call.request_id)
             raise ModelFailed(
-                f"model {name} {version} failed ({what}); "
+                f"model {name} failed ({what}); "
                 f"the server's log has the details under request {call.request_id}"
             ) from error
-        return Answer(outputs, name, version)
+        return Answer(outputs, lane.model, lane.version)
+
+    def _find(self, target: Target) -> _Lane:
+        """The lane of `target`, remembered: there are only so many targets that exist."""
+        loaded = self.fleet.resolve(target)
+        lane = self._known[target] = self._lanes[loaded.name, loaded.version]
+        return lane
 
     def runs_inline(self, target: Target) -> bool:
         """Whether `target` runs on the event loop, so that its caller cannot leave meanwhile."""
@@ -60,5 +78,5 @@ class DataPlane:
 
     def close(self) -> None:
         """Let go of threads and processes."""
-        for batcher in self._batchers.values():
-            batcher.close()
+        for lane in self._lanes.values():
+            lane.batcher.close()

@@ -57,11 +57,12 @@ class RestApp(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope."""
-        bare = scope["type"] == "http" and not self.user_middleware
-        if bare and self._hot.owns(route_path(scope)):
-            await self._hot(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+        if scope["type"] == "http" and not self.user_middleware:
+            endpoint = self._hot.find(scope)
+            if endpoint is not None:
+                await self._hot.answer(endpoint, scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document: FastAPI's own routes, and the inference routes of each model."""

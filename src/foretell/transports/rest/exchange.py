@@ -4,10 +4,9 @@ import asyncio
 import itertools
 import os
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope
 
 from foretell.errors import InvalidInput, TooLarge
 from foretell.transports.rest.errors import HttpRefusal
@@ -24,6 +23,7 @@ _READ_AS_JSON = frozenset(
     }
 )
 
+_MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
 _MOST_TIMEOUT_MS = 24 * 60 * 60 * 1000
 _Result = TypeVar("_Result")
 _numbers: Iterator[str] | None = None
@@ -46,43 +46,29 @@ def accepted_request_id(told: bytes) -> str:
     return new_request_id()
 
 
-@dataclass(frozen=True, slots=True)
 class Headers:
     """The request headers the hot routes look at."""
 
-    request_id: str
-    content_type: bytes = b""
-    content_encoding: bytes = b""
-    content_length: int | None = None
-    timeout_ms: bytes = b""
+    __slots__ = (
+        "content_encoding",
+        "content_length",
+        "content_type",
+        "request_id",
+        "timeout_ms",
+    )
 
-    @classmethod
-    def of(cls, scope: Scope) -> "Headers":
-        """Read from an ASGI scope; unreadable lengths are left to the server."""
-        request_id = content_type = content_encoding = timeout_ms = b""
-        length: int | None = None
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                length = int(value) if value.isdigit() else None
-            elif name == b"content-type":
-                content_type = value
-            elif name == b"x-request-id":
-                request_id = value
-            elif name == b"content-encoding":
-                content_encoding = value
-            elif name == b"x-request-timeout-ms":
-                timeout_ms = value
-        return cls(
-            accepted_request_id(request_id) if request_id else new_request_id(),
-            content_type,
-            content_encoding,
-            length,
-            timeout_ms,
-        )
+    def __init__(self, scope: Scope) -> None:
+        told: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = told.get(b"x-request-id")
+        self.request_id = accepted_request_id(request_id) if request_id else new_request_id()
+        self.content_type = told.get(b"content-type", b"")
+        self.content_encoding = told.get(b"content-encoding")
+        self.content_length = told.get(b"content-length")
+        self.timeout_ms = told.get(b"x-request-timeout-ms")
 
     def deadline(self, now: float) -> float | None:
         """`X-Request-Timeout-Ms` from `now` on, on the same clock. Raises InvalidInput."""
-        if not self.timeout_ms:
+        if self.timeout_ms is None:
             return None
         told = self.timeout_ms.decode("latin-1")
         if not told.isdecimal() or not 0 < int(told) <= _MOST_TIMEOUT_MS:
@@ -114,24 +100,35 @@ class ClientGone(Exception):
     """The client closed the connection before its request was read; no reply is due."""
 
 
-async def read_body(receive: Receive, declared: int | None, max_body_bytes: int) -> bytes:
-    """The request body. Raises TooLarge (as early as it shows), ClientGone."""
-    if declared is not None and declared > max_body_bytes:
+def whole_body(message: Message, max_body_bytes: int) -> bytes | None:
+    """The request body when its first message holds all of it, else None. Raises TooLarge."""
+    if message.get("more_body") or message["type"] != "http.request":
+        return None
+    body: bytes = message.get("body", b"")
+    if len(body) > max_body_bytes:
         raise _too_large(max_body_bytes)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
+    return body
+
+
+def refuse_declared(length: bytes, max_body_bytes: int) -> None:
+    """Raise TooLarge for a Content-Length over the limit; an unreadable one is the server's."""
+    if length.isdigit() and (len(length) > _MOST_DIGITS or int(length) > max_body_bytes):
+        raise _too_large(max_body_bytes)
+
+
+async def rest_of_body(first: Message, receive: Receive, max_body_bytes: int) -> bytes:
+    """The request body that begins with `first`. Raises TooLarge early, and ClientGone."""
+    message, chunks, size = first, [], 0
+    while message["type"] != "http.disconnect":
         chunk: bytes = message.get("body", b"")
+        chunks.append(chunk)
         size += len(chunk)
         if size > max_body_bytes:
             raise _too_large(max_body_bytes)
         if not message.get("more_body", False):
-            break
-        chunks.append(chunk)
-    return b"".join([*chunks, chunk]) if chunks else chunk
+            return b"".join(chunks)
+        message = await receive()
+    raise ClientGone
 
 
 def _too_large(max_body_bytes: int) -> TooLarge:
@@ -163,10 +160,10 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-async def reply(
-    send: Send, status: int, body: bytes, request_id: str, headers: dict[str, Any] | None = None
-) -> None:
-    """Send a JSON reply."""
+def reply(
+    status: int, body: bytes, request_id: str, headers: dict[str, str] | None = None
+) -> tuple[Message, Message]:
+    """A JSON reply, as the two messages to send."""
     pairs = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
@@ -174,5 +171,7 @@ async def reply(
     ]
     if headers:
         pairs += [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+    return (
+        {"type": "http.response.start", "status": status, "headers": pairs},
+        {"type": "http.response.body", "body": body},
+    )

@@ -11,7 +11,7 @@ Rules:
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -26,9 +26,11 @@ from foretell.transports.rest.errors import HttpRefusal, failure
 from foretell.transports.rest.exchange import (
     ClientGone,
     Headers,
-    read_body,
+    refuse_declared,
     reply,
+    rest_of_body,
     unless_gone,
+    whole_body,
 )
 
 _log = logging.getLogger("foretell.rest")
@@ -44,14 +46,24 @@ class RestLimits:
     max_rows: int = 100_000
 
 
-@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One path: whom it asks, how its bodies read and write, and whether it runs on the loop."""
 
-    target: Target
-    codec: JsonRows
-    many: bool
-    inline: bool
+    __slots__ = ("_codec", "_fields", "encode", "inline", "many", "target")
+
+    def __init__(self, target: Target, codec: JsonRows, *, many: bool, inline: bool) -> None:
+        self.target = target
+        self.many = many
+        self.inline = inline
+        self._codec = codec
+        self._fields = codec.signature.inputs
+        self.encode = codec.encode_rows if many else codec.encode_row
+
+    def decode(self, body: bytes, max_rows: int) -> Batch:
+        """The accepted rows of a request's body. Raises InvalidInput, TooLarge."""
+        if self.many:
+            return self._codec.decode_rows(body, max_rows=max_rows)
+        return Batch(self._fields, 1, rows=(self._codec.decode_row(body),))
 
 
 class HotRoutes:
@@ -60,6 +72,7 @@ class HotRoutes:
     def __init__(self, dataplane: DataPlane, limits: RestLimits) -> None:
         self._dataplane = dataplane
         self._limits = limits
+        self._digits = len(str(limits.max_body_bytes))
         self._table: dict[str, Endpoint] = {}
         fleet = dataplane.fleet
         for name, versions in fleet.models.items():
@@ -82,12 +95,43 @@ class HotRoutes:
         """Whether `path` is an inference route, of a model that exists or not."""
         return path in self._table or _target_of(path) is not None
 
+    def find(self, scope: Scope) -> Endpoint | None:
+        """The endpoint of a request's path, or None when there is no such."""
+        return self._table.get(route_path(scope) if scope.get("root_path") else scope["path"])
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers.of(scope)
+        """Answer a request for a path that these routes own."""
+        await self.answer(self.find(scope), scope, receive, send)
+
+    async def answer(
+        self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer one request, whatever happens; None is a model that is not there."""
+        headers = Headers(scope)
         request_id = headers.request_id
         status, extra = 200, None
         try:
-            body = await self._answer(scope, receive, headers)
+            if endpoint is None or scope["method"] != "POST":
+                self._refuse(scope)
+            query = scope["query_string"]
+            verbose = _asked_for_verbose(query) if query else False
+            headers.refuse_what_is_not_json()
+            deadline = None if headers.timeout_ms is None else headers.deadline(time.monotonic())
+            limits, declared = self._limits, headers.content_length
+            if declared is not None and len(declared) >= self._digits:
+                refuse_declared(declared, limits.max_body_bytes)
+            first = await receive()
+            sent = whole_body(first, limits.max_body_bytes)
+            if sent is None:
+                sent = await rest_of_body(first, receive, limits.max_body_bytes)
+            asked = self._dataplane.infer(
+                endpoint.target,
+                endpoint.decode(sent, limits.max_rows),
+                Call(request_id, deadline),
+            )
+            answer = await (asked if endpoint.inline else unless_gone(receive, asked))
+            model = answer.model if verbose else None
+            body = endpoint.encode(answer.outputs, answer.version, model=model)
         except ClientGone:
             return
         except (ForetellError, HttpRefusal) as error:
@@ -98,44 +142,19 @@ class HotRoutes:
                 500, f"the server failed; its log has the details under request {request_id}"
             )
             status, extra, body = failure(refusal, request_id)
-        await reply(send, status, body, request_id, extra)
+        start, rest = reply(status, body, request_id, extra)
+        await send(start)
+        await send(rest)
 
-    async def _answer(self, scope: Scope, receive: Receive, headers: Headers) -> bytes:
-        endpoint = self._find(route_path(scope))
-        if scope["method"] != "POST":
-            raise HttpRefusal(
-                405, f"{scope['method']} is not possible here; send POST", {"allow": "POST"}
-            )
-        verbose = _asked_for_verbose(scope["query_string"])
-        headers.refuse_what_is_not_json()
-        deadline = headers.deadline(time.monotonic()) if headers.timeout_ms else None
-        limits = self._limits
-        body = await read_body(receive, headers.content_length, limits.max_body_bytes)
-        codec = endpoint.codec
-        rows = (
-            codec.decode_rows(body, max_rows=limits.max_rows)
-            if endpoint.many
-            else [codec.decode_row(body)]
-        )
-        batch = Batch.from_rows(codec.signature.inputs, rows)
-        call = Call(headers.request_id, deadline)
-        asked = self._dataplane.infer(endpoint.target, batch, call)
-        answer = await (asked if endpoint.inline else unless_gone(receive, asked))
-        told: dict[str, Any] = {"model_version": answer.version}
-        if verbose:
-            told["model_name"] = answer.model
-            if codec.signature.class_labels is not None:
-                told["class_labels"] = codec.signature.class_labels
-        encode = codec.encode_rows if endpoint.many else codec.encode_row
-        return encode(answer.outputs, told)
-
-    def _find(self, path: str) -> Endpoint:
-        endpoint = self._table.get(path)
-        if endpoint is None:
-            # Says in the fleet's own words what is missing: the model, the version, a default.
+    def _refuse(self, scope: Scope) -> NoReturn:
+        """Say what is missing: in the fleet's own words a model or a version, or the method."""
+        path = route_path(scope)
+        if self.find(scope) is None:
             self._dataplane.fleet.resolve(_target_of(path) or Target())
             raise HttpRefusal(404, f"there is no route {path}")
-        return endpoint
+        raise HttpRefusal(
+            405, f"{scope['method']} is not possible here; send POST", {"allow": "POST"}
+        )
 
 
 def _target_of(path: str) -> Target | None:
@@ -158,8 +177,6 @@ def route_path(scope: Scope) -> str:
 
 
 def _asked_for_verbose(query: bytes) -> bool:
-    if not query:
-        return False
     told = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("verbose", "false")
     if told not in ("true", "false"):
         raise InvalidInput(f"verbose is {told!r}, but must be true or false", field="verbose")
