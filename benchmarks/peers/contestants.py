@@ -54,7 +54,7 @@ def of_foretell(site: Site) -> tuple[Served, list[Contestant]]:
         env = {**ONE_THREAD, **server.env}
         named = replace(server, name=server_name(FORETELL, kind), env=env)
         found.append(Contestant(named, "/predict", CUSTOMER_BODY, plain_answer))
-    return Served(FORETELL, versions, ("foretell", "h2corn"), how), found
+    return Served(FORETELL, versions, _PACKAGES, how), found
 
 
 def _original(site: Site) -> Server:

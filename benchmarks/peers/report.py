@@ -15,7 +15,7 @@ from benchmarks.peers.verdicts import FORETELL, Verdict
 COLUMNS = (
     "load",
     "server",
-    "versions",
+    "version",
     "CPU µs/request",
     "× Foretell",  # noqa: RUF001
     "× Foretell, compiled",  # noqa: RUF001
@@ -45,18 +45,21 @@ _RATIOS = (
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server of this run: its versions and how it serves; `reason` when it could not be had."""
+    """A server of this run: its versions and how it serves; `reason` when it could not be had.
+
+    `packages` are those of its own, the one it is named for first.
+    """
 
     name: str
     versions: Mapping[str, str]
-    shown: tuple[str, ...]
+    packages: tuple[str, ...]
     how: str
     reason: str = ""
 
-    @property
-    def spoken(self) -> str:
-        """The versions that a table has room for."""
-        return ", ".join(f"{name} {self.versions[name]}" for name in self.shown if self.versions)
+    def spoken(self, packages: int | None = None) -> str:
+        """The versions of its first `packages`, of all by default."""
+        named = [name for name in self.packages if name in self.versions]
+        return ", ".join(f"{name} {self.versions[name]}" for name in named[:packages])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Run:
                 yield (
                     load,
                     server.name,
-                    server.spoken,
+                    server.spoken(1),
                     f"{one.cpu_us:,.1f}",
                     f"{one.cpu_us / same.cpu_us:.1f}" if same else "",
                     f"{one.cpu_us / compiled.cpu_us:.1f}" if compiled else "",
@@ -127,7 +130,7 @@ class Run:
             table = Table(title=f"the {kind} model, medians over the rounds", title_justify="left")
             for number, column in enumerate(COLUMNS):
                 left = number < _LEFT
-                table.add_column(column, justify="left" if left else "right", no_wrap=number != 2)
+                table.add_column(column, justify="left" if left else "right", no_wrap=True)
             last = ""
             for row in self.rows(kind):
                 if last and row[0] != last:
@@ -168,7 +171,10 @@ class Run:
         lines += ["", "## What is lacking", ""]
         lines += [f"- {line}" for line in self.lacking()] or ["Nothing: every server was measured."]
         lines += ["", "## How each is served", ""]
-        lines += [f"- {server.name}: {server.how}" for server in self.servers]
+        lines += [
+            f"- {server.name} ({server.spoken() or 'absent'}): {server.how}"
+            for server in self.servers
+        ]
         told = {name: value for name, value in self.machine.items() if name != "versions"}
         lines += ["", "## The machine", "", *(f"- {name}: {told[name]}" for name in told)]
         lines += [f"- model libraries: {_libraries(self.servers)}"]

@@ -83,6 +83,7 @@ class Peer:
             "PORT": str(place.port),
             "PYTHONPATH": str(ROOT),
             "PATH": f"{programs}:/usr/bin:/bin",
+            "HOME": str(folder),  # what it writes there ends with the run
             "DO_NOT_TRACK": "1",
             **ONE_THREAD,
             **self.env(place),
@@ -178,7 +179,7 @@ PEERS = (
         ready="/readyz",
         body=json.dumps({"rows": [churn.row(CUSTOMER)]}).encode(),
         read=lambda told: plain_answer(told[0]),
-        env=lambda place: {"BENTOML_HOME": str(place.folder), "BENTOML_DO_NOT_TRACK": "True"},
+        env=lambda place: {"BENTOML_DO_NOT_TRACK": "True"},
     ),
     Peer(
         "MLServer",
@@ -205,7 +206,7 @@ PEERS = (
     Peer(
         "Triton",
         "pytriton",
-        ("nvidia-pytriton", "tritonclient"),
+        ("nvidia-pytriton",),
         _app("pytriton"),
         "through PyTriton: the Open Inference Protocol's JSON; the model is a Python function, as "
         "the wheel has no ONNX backend; DynamicBatcher with max_batch_size 32, 100 µs delay",
