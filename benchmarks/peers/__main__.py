@@ -8,7 +8,7 @@ Each peer gets a virtual environment in .bench/venvs (about 3.5 GB together), ma
 first needed. Needs Linux, two cores, nginx, wrk and util-linux, as the other benchmarks do, and
 Debian's python3.11-venv for Triton. A peer that can't be had is reported with its reason.
 
-Exit codes: 0 all budgets held, 1 one was missed, 2 the benchmark could not run.
+Exit codes: 0 no budget was missed, 1 one was, 2 the benchmark could not run.
 """
 
 import argparse
