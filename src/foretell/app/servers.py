@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from importlib import import_module
 
+from foretell.app import scheduling
 from foretell.app.settings import Settings
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
 from foretell.transports.rest.app import RestApp
@@ -94,12 +95,15 @@ class _StartReport:
 
         def build() -> RestApp:
             try:
-                return settled(factory)
+                app = settled(factory)
             except ForetellError as error:
                 os.write(self._write, error.message.encode()[:4000])
             except Exception as error:  # noqa: BLE001 - reported, and the worker ends
                 _log.exception("the application could not be built")
                 os.write(self._write, f"the start failed: {error!r}".encode()[:4000])
+            else:
+                scheduling.follow(app.dataplane)
+                return app
             # An exception would cross the server's event loop and come out as a traceback.
             os._exit(1)
 

@@ -44,7 +44,10 @@ class _Request(asyncio.Future[Batch]):
 
 
 class Batcher:
-    """Runs the joined rows of concurrent requests on `executor`."""
+    """Runs the joined rows of concurrent requests on `executor`.
+
+    `requests` and `batches` count those that were run.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,8 @@ class Batcher:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.requests = 0
+        self.batches = 0
         self._clock = clock
         self._executor = executor
         self._admission = admission
@@ -122,6 +127,8 @@ class Batcher:
         if not wanted:
             self._planner.returned()
             return
+        self.requests += len(wanted)
+        self.batches += 1
         running = self._executor.run([_rows(part) for part in wanted])
         if isinstance(running, list):
             self._came_back(wanted, running, n_rows, self._clock() - now)

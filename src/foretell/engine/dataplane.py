@@ -16,6 +16,13 @@ from foretell.errors import DeadlineExceeded, ForetellError, ModelFailed, Overlo
 _log = logging.getLogger("foretell.engine")
 
 
+class Traffic(NamedTuple):
+    """How many requests were run since the start, in how many batches, over all models."""
+
+    requests: int
+    batches: int
+
+
 class _Lane(NamedTuple):
     """One loaded version and the batcher that all doors share."""
 
@@ -75,6 +82,11 @@ class DataPlane:
     def runs_inline(self, target: Target) -> bool:
         """Whether `target` runs on the event loop, so that its caller cannot leave meanwhile."""
         return isinstance(self.fleet.resolve(target).executor, InlineExecutor)
+
+    def traffic(self) -> Traffic:
+        """The counts so far; may be asked from any thread."""
+        batchers = [lane.batcher for lane in self._lanes.values()]
+        return Traffic(sum(one.requests for one in batchers), sum(one.batches for one in batchers))
 
     def close(self) -> None:
         """Let go of threads and processes."""
