@@ -64,3 +64,14 @@ def cpu_seconds(root: int) -> float:
 def largest_rss_mib(root: int) -> float:
     """Resident memory of the tree's largest process: with one worker, the worker."""
     return max(process.rss for process in tree(root)) / 2**20
+
+
+def maps(root: int, part: str) -> bool:
+    """Whether a process of the tree has a file mapped whose path contains `part`."""
+    for process in tree(root):
+        try:
+            if part in Path(f"/proc/{process.pid}/maps").read_text():
+                return True
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+    return False
