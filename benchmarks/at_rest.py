@@ -35,8 +35,8 @@ _TEXT = (
     "The gradient boosting model with one worker. Idle: {seconds} s without a request, after a "
     "load of 32 connections. RSS is that of the largest process, after it. Start: from the start "
     "of the process to the first 200 of its readiness URL, median of {starts}, files in the page "
-    "cache. The last column says whether a process of the server has scikit-learn's compiled modules "
-    "mapped (/proc/PID/maps), which importing it does."
+    "cache. The last column says whether a process of the server has compiled modules of "
+    "scikit-learn mapped (/proc/PID/maps), as it has when it imported them."
 )
 
 
