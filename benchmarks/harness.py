@@ -352,6 +352,7 @@ def _visit(
             check_answer(server, load)
         measure(server, pid, replace(loads[0], name="warm-up", connections=8, seconds=warm_up_s))
         found = [measure(server, pid, load) for load in loads]
+        wait_until_quiet(server, pid)  # wrk leaves without its last answers
         for load in loads:
             check_answer(server, load)
     return found
