@@ -13,6 +13,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,7 @@ class Load:
     """What is sent to every server: one request, over `connections` at once for `seconds`.
 
     `answer` is the JSON that every server has to give; its numbers may be off by 1e-6.
+    `whole`: few and long requests, of which the last is waited for (see one_by_one.py).
     """
 
     name: str
@@ -66,6 +68,7 @@ class Load:
     seconds: float
     answer: Any = None
     method: str = "POST"
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +229,8 @@ def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measu
     if wait:
         wait_until_quiet(server, pid)
     before = processes.cpu_seconds(pid)
-    with _wrk(server, load, load.seconds) as (wrk, told):
-        wrk.wait(LONGEST_S)
+    with _sending(server, load, load.seconds) as (client, told):
+        client.wait(LONGEST_S)
     used = processes.cpu_seconds(pid) - before
     return _measurement(server.name, load, told, used, processes.largest_rss_mib(pid))
 
@@ -235,9 +238,9 @@ def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measu
 @contextmanager
 def under(server: Server, load: Load) -> Iterator[None]:
     """`load` goes on as long as the block does. Raises BenchFailed when a request failed."""
-    with _wrk(server, load, LONGEST_S) as (wrk, told):
+    with _sending(server, load, LONGEST_S) as (client, told):
         yield
-        wrk.send_signal(signal.SIGINT)  # it ends early, and tells as always
+        client.send_signal(signal.SIGINT)  # it ends early, and tells as always
     _measurement(server.name, load, told, 0.0, 0.0)
 
 
@@ -292,33 +295,38 @@ def wait_until_quiet(server: Server, pid: int) -> None:
 
 
 @contextmanager
-def _wrk(
+def _sending(
     server: Server, load: Load, seconds: float
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A wrk that is at it, and what it tells: filled in when it has ended, after the block."""
+    """A client that is at it, and what it tells: filled in when it has ended, after the block."""
     told: dict[str, Any] = {}
     with tempfile.NamedTemporaryFile() as body:
         body.write(load.body)
         body.flush()
-        argv = [*pinned(LOAD_CORE), "wrk", "--threads", "1"]
-        argv += ["--connections", str(load.connections), "--duration", f"{math.ceil(seconds)}s"]
-        argv += ["--timeout", "10s", "--latency", "--script", str(_SCRIPT)]
-        wrk = subprocess.Popen(
-            [*argv, server.root_url + load.path],
+        client = subprocess.Popen(
+            [*pinned(LOAD_CORE), *_client(server.root_url + load.path, load, seconds)],
             env={**os.environ, "BODY": body.name, "METHOD": load.method},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         try:
-            yield wrk, told
-            output, complaint = wrk.communicate(timeout=LONGEST_S)
+            yield client, told
+            output, complaint = client.communicate(timeout=LONGEST_S)
         finally:
-            wrk.kill()
-            wrk.wait()
-    if wrk.returncode:
-        raise BenchFailed(f"wrk failed: {complaint.strip()}")
+            client.kill()
+            client.wait()
+    if client.returncode:
+        raise BenchFailed(f"sending {load.name!r} failed: {complaint.strip()}")
     told.update(json.loads(output.strip().splitlines()[-1]))
+
+
+def _client(url: str, load: Load, seconds: float) -> list[str]:
+    if load.whole:
+        return [sys.executable, "-m", "benchmarks.one_by_one", url, str(seconds)]
+    argv = ["wrk", "--threads", "1", "--connections", str(load.connections)]
+    argv += ["--duration", f"{math.ceil(seconds)}s", "--timeout", "10s", "--latency"]
+    return [*argv, "--script", str(_SCRIPT), url]
 
 
 def run_rounds(
