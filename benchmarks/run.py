@@ -21,16 +21,20 @@ from rich.console import Console
 from benchmarks.at_rest import at_rest
 from benchmarks.comparison import compare
 from benchmarks.harness import BenchFailed, require_tools
+from benchmarks.overload import overload
 from benchmarks.report import Run, machine
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import SERVERS
+from benchmarks.together import together
 
 HERE = Path(__file__).resolve().parent
 
 # The parts of the results, in their order; what measures one raises BenchFailed when it cannot.
 SECTIONS: dict[str, Callable[[Effort], Section]] = {
     **{scenario.name: functools.partial(compare, scenario) for scenario in SCENARIOS},
+    "together": together,
+    "overload": overload,
     "at rest": at_rest,
 }
 
