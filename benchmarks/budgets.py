@@ -91,7 +91,7 @@ class Budget:
 
 BUDGETS = (
     Budget(
-        scenario="one row",
+        scenario="one-row",
         says="one row, 32 connections: Foretell's CPU per request over the floor's",
         load="one row, 32 connections",
         server="foretell",
@@ -100,7 +100,7 @@ BUDGETS = (
         limit=at_most(6),
     ),
     Budget(
-        scenario="one row",
+        scenario="one-row",
         says="one row, 32 connections: the usual recipe's CPU per request over Foretell's",
         load="one row, 32 connections",
         server="usual recipe",
@@ -109,7 +109,7 @@ BUDGETS = (
         limit=at_least(40),
     ),
     Budget(
-        scenario="one row",
+        scenario="one-row",
         says="one row, 1 connection: Foretell's p50 over the usual recipe's",
         load="one row, 1 connection",
         server="foretell",
@@ -119,7 +119,7 @@ BUDGETS = (
     ),
     *(
         Budget(
-            scenario="many rows",
+            scenario="many-rows",
             says=f"{load}: Foretell's CPU over that of decoding, one model call and encoding",
             load=load,
             server="foretell",

@@ -10,12 +10,13 @@ COLOURS = {"floor": "#8c8c8c", "foretell": "#0b7a75", "usual recipe": "#d1603d"}
 WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 74, 16, 76, 44
 BAR, GAP = 44, 6
+_HALO = 'stroke="#ffffff" stroke-width="3" paint-order="stroke"'  # readable across lines
 _SANS = 'font-family="Helvetica, Arial, DejaVu Sans, sans-serif"'
 
 
 def _text(x: float, y: float, words: str, *, size: int = 13, anchor: str = "middle") -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"'
-    return f'<text {place} fill="#222" {_SANS}>{escape(words)}</text>'
+    return f'<text {place} fill="#222" {_HALO} {_SANS}>{escape(words)}</text>'
 
 
 def _rectangle(x: float, y: float, width: float, height: float, fill: str) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks import processes
+from benchmarks.answers import says
 
 SERVER_CORE, LOAD_CORE = 0, 1  # of those this process may use, in their order
 READY_WITHIN_S = 60.0
@@ -57,7 +58,7 @@ class Server:
 class Load:
     """What is sent to every server: one request, over `connections` at once for `seconds`.
 
-    `answer` is the JSON that every server has to give; its numbers may be off by 1e-6.
+    `answer` is the JSON that every server has to give; None: any 200 will do.
     `whole`: few and long requests, of which the last is waited for (see one_by_one.py).
     """
 
@@ -86,7 +87,10 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one server did under one load; `cpu_us` is CPU microseconds per request."""
+    """What one server did under one load; `cpu_us` is CPU microseconds per request.
+
+    `others_percent` of the server's core went to somebody else meanwhile.
+    """
 
     server: str
     load: str
@@ -96,6 +100,7 @@ class Measurement:
     p90_ms: float
     p99_ms: float
     rss_mib: float
+    others_percent: float = 0.0
 
 
 def find_tool(name: str) -> str | None:
@@ -115,9 +120,13 @@ def require_tools() -> None:
         raise BenchFailed("the benchmark needs two cores: one for the server, one for wrk")
 
 
+def _core(which: int) -> int:
+    return sorted(os.sched_getaffinity(0))[which]
+
+
 def pinned(which: int) -> list[str]:
     """The words before a command that keep it on one core: SERVER_CORE or LOAD_CORE."""
-    return ["taskset", "-c", str(sorted(os.sched_getaffinity(0))[which])]
+    return ["taskset", "-c", str(_core(which))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,31 +203,10 @@ def _ask(server: Server, method: str, url: str, body: bytes | None) -> tuple[int
 def check_answer(server: Server, load: Load) -> None:
     """Raises BenchFailed when `server` does not give the right answer."""
     status, body = _ask(server, load.method, server.root_url + load.path, load.body or None)
-    if status != 200 or not _right(body, load):
+    if status != 200 or (load.answer is not None and not says(body, load.answer)):
         raise BenchFailed(
             f"{server.name} gave a wrong answer to {load.name!r}: {status} {body[:300]!r}"
         )
-
-
-def _right(body: bytes, load: Load) -> bool:
-    try:
-        return load.answer is None or _same(json.loads(body), load.answer)
-    except ValueError:  # it is not JSON
-        return False
-
-
-def _same(told: Any, expected: Any) -> bool:
-    match expected:
-        case dict():
-            keys = isinstance(told, dict) and told.keys() == expected.keys()
-            return keys and all(_same(told[key], expected[key]) for key in expected)
-        case list():
-            length = isinstance(told, list) and len(told) == len(expected)
-            return length and all(map(_same, told, expected))
-        case float():
-            return isinstance(told, float) and math.isclose(told, expected, abs_tol=1e-6)
-        case _:
-            return bool(told == expected)
 
 
 def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measurement:
@@ -228,11 +216,15 @@ def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measu
     """
     if wait:
         wait_until_quiet(server, pid)
-    before = processes.cpu_seconds(pid)
+    core = _core(SERVER_CORE)
+    before, busy, began = processes.cpu_seconds(pid), processes.busy_seconds(core), time.monotonic()
     with _sending(server, load, load.seconds) as (client, told):
         client.wait(LONGEST_S)
     used = processes.cpu_seconds(pid) - before
-    return _measurement(server.name, load, told, used, processes.largest_rss_mib(pid))
+    others = processes.busy_seconds(core) - busy - used
+    found = _measurement(server.name, load, told, used, processes.largest_rss_mib(pid))
+    share = max(others, 0.0) / (time.monotonic() - began)
+    return replace(found, others_percent=share * 100)
 
 
 @contextmanager
@@ -259,7 +251,7 @@ def measure_script(script: Script, load: Load) -> Measurement:
         )
         if done.returncode:
             raise BenchFailed(f"{script.name} failed: {done.stderr.strip()}")
-        if not _right(answer.read_bytes(), load):
+        if not says(answer.read_bytes(), load.answer):
             raise BenchFailed(f"{script.name} gave a wrong answer to {load.name!r}")
     told: dict[str, Any] = json.loads(done.stdout)
     return _measurement(script.name, load, told, told["cpu_s"], told["rss_mib"])

@@ -35,7 +35,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     **{scenario.name: functools.partial(compare, scenario) for scenario in SCENARIOS},
     "together": together,
     "overload": overload,
-    "at rest": at_rest,
+    "at-rest": at_rest,
 }
 
 
@@ -48,7 +48,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     only = parser.add_argument_group("only a part, of which nothing is written")
     only.add_argument("--connections", help="numbers with commas (1,8,32,128; quick: 1,32)")
     only.add_argument("--servers", help=f"names with commas, of: {', '.join(SERVERS)}")
-    only.add_argument("--sections", help=f"names with semicolons, of: {'; '.join(SECTIONS)}")
+    only.add_argument("--sections", help=f"names with commas, of: {', '.join(SECTIONS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     told = parser.parse_args(argv)
     told.keep = not (told.quick or told.connections or told.servers or told.sections)
@@ -57,7 +57,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     wanted = told.connections or ("1,32" if told.quick else "1,8,32,128")
     told.connections = tuple(int(part) for part in wanted.split(","))
     told.servers = tuple(told.servers.split(",")) if told.servers else None
-    told.sections = told.sections.split(";") if told.sections else list(SECTIONS)
+    told.sections = told.sections.split(",") if told.sections else list(SECTIONS)
     for kind, names, known in (
         ("server", told.servers or (), SERVERS),
         ("section", told.sections, SECTIONS),

@@ -19,7 +19,7 @@ from benchmarks.budgets import Metric
 from benchmarks.harness import Load
 from benchmarks.servers import Site
 
-ONE_ROW = "one row"
+ONE_ROW = "one-row"
 COMPARED = ("floor", "usual recipe", "foretell")
 
 
@@ -137,7 +137,7 @@ SCENARIOS = (
         one_row,
     ),
     Scenario(
-        "one row, logistic regression",
+        "one-row-linear",
         "One row a request, with a cheaper model",
         "The same with logistic regression in place of gradient boosting. The model costs "
         "scikit-learn least here, so this is the hardest comparison with the usual recipe. The "
@@ -148,9 +148,10 @@ SCENARIOS = (
         _one_row_shortly,
     ),
     Scenario(
-        "many rows",
+        "many-rows",
         "Many rows a request",
-        "The gradient boosting model, `/batch_predict`, one connection. The lower bound is "
+        "The gradient boosting model, `/batch_predict`, one connection of "
+        "`benchmarks/one_by_one.py`, which waits for every answer. The lower bound is "
         "`benchmarks/lower_bound.py`, in one process on the same core, in turn with the server: "
         "decode the body with msgspec's typed decoder, make a matrix of its rows, run the same "
         "ONNX file once, encode the answer. The budget is judged by CPU per request: it counts all "

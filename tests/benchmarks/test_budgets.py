@@ -42,13 +42,13 @@ def test_each_budget_divides_what_its_words_say() -> None:
         measured("foretell", "one row, 1 connection", p50_ms=0.2),
         measured("usual recipe", "one row, 1 connection", p50_ms=2.0),
     ]
-    told = [verdict.measured for verdict in judge("one row", found)]
+    told = [verdict.measured for verdict in judge("one-row", found)]
     assert told == pytest.approx([5.0, 60.0, 0.1])
 
 
 def test_a_budget_whose_server_was_left_out_is_not_measured() -> None:
     found = [measured("foretell", "one row, 32 connections")]
-    assert {verdict.word for verdict in judge("one row", found)} == {"not measured"}
+    assert {verdict.word for verdict in judge("one-row", found)} == {"not measured"}
 
 
 def test_every_budget_names_a_scenario_with_its_servers() -> None:
