@@ -30,7 +30,8 @@ from benchmarks.together import together
 
 HERE = Path(__file__).resolve().parent
 
-# The parts of the results, in their order; what measures one raises BenchFailed when it cannot.
+# The parts of the results, in their order. What measures one raises BenchFailed when it cannot;
+# one that takes too long for every run may read what it kept of its own run.
 SECTIONS: dict[str, Callable[[Effort], Section]] = {
     **{scenario.name: functools.partial(compare, scenario) for scenario in SCENARIOS},
     "together": together,

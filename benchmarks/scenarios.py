@@ -156,8 +156,8 @@ SCENARIOS = (
         "decode the body with msgspec's typed decoder, make a matrix of its rows, run the same "
         "ONNX file once, encode the answer. The budget is judged by CPU per request: it counts all "
         "that the server does, also what only every hundredth request pays (garbage collection), "
-        "and a busy neighbour does not change it. The median time over loopback beside it would "
-        "show waiting, which costs no CPU.",
+        "and a busy neighbour changes it least. The median time over loopback beside it would show "
+        "waiting, which costs no CPU.",
         ("foretell", "lower bound"),
         BULK_RATIOS,
         boosted,
