@@ -37,6 +37,7 @@ def compare(scenario: Scenario, effort: Effort) -> Section:
         list(rows(middle, scenario.ratios)),
         judge(scenario.name, middle),
         charts={CHART: cpu_chart(middle)} if scenario.name == ONE_ROW else {},
+        others=[one.others_percent for one in found],
         data={
             "medians": [asdict(one) for one in middle],
             "measured": [asdict(one) for one in found],

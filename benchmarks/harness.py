@@ -216,15 +216,32 @@ def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measu
     """
     if wait:
         wait_until_quiet(server, pid)
-    core = _core(SERVER_CORE)
-    before, busy, began = processes.cpu_seconds(pid), processes.busy_seconds(core), time.monotonic()
-    with _sending(server, load, load.seconds) as (client, told):
-        client.wait(LONGEST_S)
-    used = processes.cpu_seconds(pid) - before
-    others = processes.busy_seconds(core) - busy - used
+    before = processes.cpu_seconds(pid)
+    with sharing(lambda: processes.cpu_seconds(pid)) as others:
+        with _sending(server, load, load.seconds) as (client, told):
+            client.wait(LONGEST_S)
+        used = processes.cpu_seconds(pid) - before
     found = _measurement(server.name, load, told, used, processes.largest_rss_mib(pid))
-    share = max(others, 0.0) / (time.monotonic() - began)
-    return replace(found, others_percent=share * 100)
+    return replace(found, others_percent=others[0])
+
+
+@contextmanager
+def sharing(used: Callable[[], float]) -> Iterator[list[float]]:
+    """What others than who `used` so many CPU seconds took of the server's core, in per cent.
+
+    It is in the list when the block has ended.
+    """
+    core, found = _core(SERVER_CORE), list[float]()
+    began, before = time.monotonic(), processes.busy_seconds(core) - used()
+    yield found
+    others = processes.busy_seconds(core) - used() - before
+    found.append(max(others, 0.0) / (time.monotonic() - began) * 100)
+
+
+def _of_children() -> float:
+    """CPU seconds of this process's children that ended."""
+    told = os.times()
+    return told.children_user + told.children_system
 
 
 @contextmanager
@@ -242,19 +259,21 @@ def measure_script(script: Script, load: Load) -> Measurement:
         body, answer = Path(name, "body"), Path(name, "answer")
         body.write_bytes(load.body)
         env = {"BODY": str(body), "ANSWER": str(answer), "SECONDS": str(load.seconds)}
-        done = subprocess.run(
-            [*pinned(SERVER_CORE), *script.argv],
-            env={**os.environ, **env},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with sharing(_of_children) as others:
+            done = subprocess.run(
+                [*pinned(SERVER_CORE), *script.argv],
+                env={**os.environ, **env},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         if done.returncode:
             raise BenchFailed(f"{script.name} failed: {done.stderr.strip()}")
         if not says(answer.read_bytes(), load.answer):
             raise BenchFailed(f"{script.name} gave a wrong answer to {load.name!r}")
     told: dict[str, Any] = json.loads(done.stdout)
-    return _measurement(script.name, load, told, told["cpu_s"], told["rss_mib"])
+    found = _measurement(script.name, load, told, told["cpu_s"], told["rss_mib"])
+    return replace(found, others_percent=others[0])
 
 
 def _measurement(

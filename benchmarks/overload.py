@@ -31,6 +31,7 @@ from benchmarks.harness import (
     measure,
     pinned,
     running,
+    sharing,
     wait_until_quiet,
 )
 from benchmarks.sections import Effort, Section
@@ -53,6 +54,7 @@ COLUMNS = (
     "429 without Retry-After",
     "other answers",
     "RSS grew, %",
+    "others, %",
 )
 _TEXT = (
     "A model that takes {call:.0f} ms a call, at most {batch} rows a call (`--max-batch-rows`) and "
@@ -78,6 +80,7 @@ class Overloaded:
     without_retry_after: float
     other: float
     rss_grew_percent: float
+    others_percent: float
 
 
 def overload(effort: Effort) -> Section:
@@ -109,6 +112,7 @@ def overload(effort: Effort) -> Section:
         [[f"{number:,.1f}" for number in astuple(middle)]],
         judge(middle, rounds),
         labels=0,
+        others=[one.others_percent for one in rounds],
         data={"medians": asdict(middle), "measured": [asdict(one) for one in rounds]},
     )
 
@@ -118,7 +122,8 @@ def _round(server: Server, pid: int, seconds: float) -> Overloaded:
     check_answer(server, load)
     capacity = measure(server, pid, load).requests_per_s
     wait_until_quiet(server, pid)
-    told, grew = _offer(server, pid, load, capacity * TIMES, seconds)
+    with sharing(lambda: processes.cpu_seconds(pid)) as others:
+        told, grew = _offer(server, pid, load, capacity * TIMES, seconds)
     check_answer(server, load)
     if told["offered_per_s"] < 0.95 * capacity * TIMES:
         raise BenchFailed(
@@ -136,6 +141,7 @@ def _round(server: Server, pid: int, seconds: float) -> Overloaded:
         told["without_retry_after"],
         told["other"],
         grew * 100,
+        others[0],
     )
 
 

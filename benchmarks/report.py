@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _HOW = (
     "checked before and after each measurement. Most budgets are ratios within the run, because "
     "absolute times differ from machine to machine."
 )
+QUIET_PERCENT = 10
 _STYLES = {"held": "green", "missed": "red"}
 
 
@@ -58,6 +60,23 @@ class Run:
         return [verdict for section in self.sections for verdict in section.verdicts]
 
     @property
+    def others(self) -> float | None:
+        """The share of the server's core that went to others, in per cent: the median."""
+        shares = [share for section in self.sections for share in section.others]
+        return statistics.median(shares) if shares else None
+
+    @property
+    def warning(self) -> str:
+        """What to think of a run on a machine that was busy with something else, or nothing."""
+        if self.others is None or self.others <= QUIET_PERCENT:
+            return ""
+        return (
+            f"This machine was busy with something else: {self.others:.0f} % of the server's core "
+            "went to others (median). Of such a run, only ratios of CPU mean something, and "
+            "latencies, overload and requests/s do not."
+        )
+
+    @property
     def charts(self) -> dict[str, str]:
         """SVG texts by file name."""
         return {name: svg for section in self.sections for name, svg in section.charts.items()}
@@ -69,6 +88,7 @@ class Run:
             "machine": self.machine,
             "rounds": self.rounds,
             "seconds_per_measurement": self.seconds,
+            "others_percent": self.others,
             "budgets": [verdict.as_json() for verdict in self.verdicts],
             "sections": {section.title: section.data for section in self.sections},
         }
@@ -80,6 +100,8 @@ class Run:
         for verdict in self.verdicts:
             style = _STYLES.get(verdict.word, "yellow")
             console.print(f"[{style}]{verdict.word:>12}[/]  {verdict}")
+        if self.warning:
+            console.print(self.warning, style="yellow")
 
     def as_markdown(self) -> str:
         """The report as benchmarks/RESULTS.md holds it."""
@@ -94,6 +116,7 @@ class Run:
             "",
             *(f"- **{verdict.word}**: {verdict}" for verdict in self.verdicts),
             "",
+            *((self.warning, "") if self.warning else ()),
             "## How it is measured",
             "",
             _HOW.format(rounds=self.rounds, seconds=self.seconds),

@@ -29,7 +29,8 @@ class Section:
     """One part of the results.
 
     The first `labels` columns of `rows` are words, the others numbers. `charts` are SVG texts
-    by file name. `data` is what results.json keeps of it, JSON-ready.
+    by file name. `others` are shares of the server's core that went to somebody else, in per
+    cent, one a measurement. `data` is what results.json keeps of it all, JSON-ready.
     """
 
     title: str
@@ -39,4 +40,5 @@ class Section:
     verdicts: Sequence[Verdict] = ()
     labels: int = 2
     charts: Mapping[str, str] = field(default_factory=dict)
+    others: Sequence[float] = ()
     data: Any = None

@@ -159,6 +159,14 @@ def test_every_line_of_a_table_has_as_many_cells() -> None:
     assert {len(re.findall(r"\|", line)) for line in tables} == {3}
 
 
+@pytest.mark.parametrize(
+    ("others", "warned"), [((), False), ((1.0, 2.0, 90.0), False), ((40.0, 60.0), True)]
+)
+def test_a_run_on_a_busy_machine_says_so(others: tuple[float, ...], warned: bool) -> None:
+    run = run_of(section_with(), Section("Busy", "It is.", ("a",), [], others=others))
+    assert ("50 % of the server's core" in run.as_markdown()) is warned
+
+
 def test_the_console_shows_what_the_report_does(capsys: pytest.CaptureFixture[str]) -> None:
     run_of(section_with(Verdict("it", at_most(2), 3.0))).show(Console(width=100))
     told = capsys.readouterr().out
