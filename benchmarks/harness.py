@@ -2,7 +2,7 @@
 
 The server runs on one core, wrk on another. Rounds go round-robin over the servers, each
 started fresh, so that whatever drifts on the machine hits all alike; the median over the
-rounds is what counts. Before anything is measured, the answers are checked.
+rounds is what counts. Before anything is measured, and after it, the answers are checked.
 """
 
 import http.client
@@ -13,18 +13,22 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks import processes
+from benchmarks.answers import says
 
+SERVER_CORE, LOAD_CORE = 0, 1  # of those this process may use, in their order
 READY_WITHIN_S = 60.0
+LONGEST_S = 600
 QUIET_WITHIN_S = 30.0
 STOPPED_WITHIN_S = 20.0
 _SCRIPT = Path(__file__).with_name("post.lua")
@@ -52,9 +56,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent to every server: one POST, over `connections` at once for `seconds`.
+    """What is sent to every server: one request, over `connections` at once for `seconds`.
 
-    `answer` is the JSON that every server has to give; its numbers may be off by 1e-6.
+    `answer` is the JSON that every server has to give; None: any 200 will do.
+    `whole`: few and long requests, of which the last is waited for (see one_by_one.py).
     """
 
     name: str
@@ -63,11 +68,29 @@ class Load:
     connections: int
     seconds: float
     answer: Any = None
+    method: str = "POST"
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A program that does a load's work without a server, on the server's core.
+
+    It gets the body in the file $BODY, works for $SECONDS, writes its answer to the file
+    $ANSWER, and prints what it measured as one JSON line, as post.lua does, with `cpu_s` and
+    `rss_mib`.
+    """
+
+    name: str
+    argv: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one server did under one load; `cpu_us` is CPU microseconds per request."""
+    """What one server did under one load; `cpu_us` is CPU microseconds per request.
+
+    `others_percent` of the server's core went to somebody else meanwhile.
+    """
 
     server: str
     load: str
@@ -77,6 +100,7 @@ class Measurement:
     p90_ms: float
     p99_ms: float
     rss_mib: float
+    others_percent: float = 0.0
 
 
 def find_tool(name: str) -> str | None:
@@ -96,16 +120,37 @@ def require_tools() -> None:
         raise BenchFailed("the benchmark needs two cores: one for the server, one for wrk")
 
 
-def _pinned(which: int) -> list[str]:
-    return ["taskset", "-c", str(sorted(os.sched_getaffinity(0))[which])]
+def _core(which: int) -> int:
+    return sorted(os.sched_getaffinity(0))[which]
+
+
+def pinned(which: int) -> list[str]:
+    """The words before a command that keep it on one core: SERVER_CORE or LOAD_CORE."""
+    return ["taskset", "-c", str(_core(which))]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A server that is ready: its pid, and how long it took from its start on."""
+
+    pid: int
+    seconds: float
 
 
 @contextmanager
 def running(server: Server, log: Path) -> Iterator[int]:
     """The pid of `server`, started and ready; it is stopped on the way out."""
+    with started(server, log) as told:
+        yield told.pid
+
+
+@contextmanager
+def started(server: Server, log: Path) -> Iterator[Started]:
+    """`server`, started and ready; it is stopped on the way out."""
+    began = time.perf_counter()
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*_pinned(0), *server.argv],
+            [*pinned(SERVER_CORE), *server.argv],
             env={**os.environ, **server.env},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -113,7 +158,7 @@ def running(server: Server, log: Path) -> Iterator[int]:
         )
     try:
         _wait_until_ready(server, process, log)
-        yield process.pid
+        yield Started(process.pid, time.perf_counter() - began)
     finally:
         _stop(server, process)
 
@@ -157,46 +202,98 @@ def _ask(server: Server, method: str, url: str, body: bytes | None) -> tuple[int
 
 def check_answer(server: Server, load: Load) -> None:
     """Raises BenchFailed when `server` does not give the right answer."""
-    status, body = _ask(server, "POST", server.root_url + load.path, load.body)
-    if status != 200 or (load.answer is not None and not _same(json.loads(body), load.answer)):
-        raise BenchFailed(f"{server.name} gave a wrong answer: {status} {body[:300]!r}")
+    status, body = _ask(server, load.method, server.root_url + load.path, load.body or None)
+    if status != 200 or (load.answer is not None and not says(body, load.answer)):
+        raise BenchFailed(
+            f"{server.name} gave a wrong answer to {load.name!r}: {status} {body[:300]!r}"
+        )
 
 
-def _same(told: Any, expected: Any) -> bool:
-    match expected:
-        case dict():
-            keys = isinstance(told, dict) and told.keys() == expected.keys()
-            return keys and all(_same(told[key], expected[key]) for key in expected)
-        case list():
-            length = isinstance(told, list) and len(told) == len(expected)
-            return length and all(map(_same, told, expected))
-        case float():
-            return isinstance(told, float) and math.isclose(told, expected, abs_tol=1e-6)
-        case _:
-            return bool(told == expected)
+def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measurement:
+    """One measured stretch of `load`, `wait`ing until the server has finished what was before.
 
-
-def measure(server: Server, pid: int, load: Load) -> Measurement:
-    """One measured stretch of `load`. Raises BenchFailed when a request failed."""
-    _wait_until_quiet(server, pid)
+    Raises BenchFailed when a request failed.
+    """
+    if wait:
+        wait_until_quiet(server, pid)
     before = processes.cpu_seconds(pid)
-    told = _wrk(server, load)
-    used = processes.cpu_seconds(pid) - before
+    with sharing(lambda: processes.cpu_seconds(pid)) as others:
+        with _sending(server, load, load.seconds) as (client, told):
+            client.wait(LONGEST_S)
+        used = processes.cpu_seconds(pid) - before
+    found = _measurement(server.name, load, told, used, processes.largest_rss_mib(pid))
+    return replace(found, others_percent=others[0])
+
+
+@contextmanager
+def sharing(used: Callable[[], float]) -> Iterator[list[float]]:
+    """What others than who `used` so many CPU seconds took of the server's core, in per cent.
+
+    It is in the list when the block has ended.
+    """
+    core, found = _core(SERVER_CORE), list[float]()
+    began, before = time.monotonic(), processes.busy_seconds(core) - used()
+    yield found
+    others = processes.busy_seconds(core) - used() - before
+    found.append(max(others, 0.0) / (time.monotonic() - began) * 100)
+
+
+def _of_children() -> float:
+    """CPU seconds of this process's children that ended."""
+    told = os.times()
+    return told.children_user + told.children_system
+
+
+@contextmanager
+def under(server: Server, load: Load) -> Iterator[None]:
+    """`load` goes on as long as the block does. Raises BenchFailed when a request failed."""
+    with _sending(server, load, LONGEST_S) as (client, told):
+        yield
+        client.send_signal(signal.SIGINT)  # it ends early, and tells as always
+    _measurement(server.name, load, told, 0.0, 0.0)
+
+
+def measure_script(script: Script, load: Load) -> Measurement:
+    """What `script` tells of `load`. Raises BenchFailed when its answer is wrong."""
+    with tempfile.TemporaryDirectory() as name:
+        body, answer = Path(name, "body"), Path(name, "answer")
+        body.write_bytes(load.body)
+        env = {"BODY": str(body), "ANSWER": str(answer), "SECONDS": str(load.seconds)}
+        with sharing(_of_children) as others:
+            done = subprocess.run(
+                [*pinned(SERVER_CORE), *script.argv],
+                env={**os.environ, **env},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            raise BenchFailed(f"{script.name} failed: {done.stderr.strip()}")
+        if not says(answer.read_bytes(), load.answer):
+            raise BenchFailed(f"{script.name} gave a wrong answer to {load.name!r}")
+    told: dict[str, Any] = json.loads(done.stdout)
+    found = _measurement(script.name, load, told, told["cpu_s"], told["rss_mib"])
+    return replace(found, others_percent=others[0])
+
+
+def _measurement(
+    who: str, load: Load, told: dict[str, Any], cpu_s: float, rss_mib: float
+) -> Measurement:
     if told["refused"] or told["broken"] or not told["requests"]:
-        raise BenchFailed(f"{server.name} failed requests of {load.name!r}: {told}")
+        raise BenchFailed(f"{who} failed requests of {load.name!r}: {told}")
     return Measurement(
-        server.name,
+        who,
         load.name,
-        cpu_us=used / told["requests"] * 1e6,
+        cpu_us=cpu_s / told["requests"] * 1e6,
         requests_per_s=told["requests"] / told["seconds"],
         p50_ms=told["p50_us"] / 1e3,
         p90_ms=told["p90_us"] / 1e3,
         p99_ms=told["p99_us"] / 1e3,
-        rss_mib=processes.largest_rss_mib(pid),
+        rss_mib=rss_mib,
     )
 
 
-def _wait_until_quiet(server: Server, pid: int) -> None:
+def wait_until_quiet(server: Server, pid: int) -> None:
     """Return when what the last load left in the server's queue is worked off."""
     deadline = time.monotonic() + QUIET_WITHIN_S
     used = processes.cpu_seconds(pid)
@@ -208,23 +305,43 @@ def _wait_until_quiet(server: Server, pid: int) -> None:
     raise BenchFailed(f"{server.name} was still busy {QUIET_WITHIN_S:.0f} s after its last request")
 
 
-def _wrk(server: Server, load: Load) -> dict[str, Any]:
+@contextmanager
+def _sending(
+    server: Server, load: Load, seconds: float
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """A client that is at it, and what it tells: filled in when it has ended, after the block."""
+    told: dict[str, Any] = {}
     with tempfile.NamedTemporaryFile() as body:
         body.write(load.body)
         body.flush()
-        argv = [*_pinned(1), "wrk", "--threads", "1", "--connections", str(load.connections)]
-        argv += ["--duration", f"{math.ceil(load.seconds)}s", "--timeout", "10s", "--latency"]
-        argv += ["--script", str(_SCRIPT), server.root_url + load.path]
-        env = {**os.environ, "BODY": body.name}
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchFailed(f"wrk failed: {done.stderr.strip()}")
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return told
+        client = subprocess.Popen(
+            [*pinned(LOAD_CORE), *_client(server.root_url + load.path, load, seconds)],
+            env={**os.environ, "BODY": body.name, "METHOD": load.method},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield client, told
+            output, complaint = client.communicate(timeout=LONGEST_S)
+        finally:
+            client.kill()
+            client.wait()
+    if client.returncode:
+        raise BenchFailed(f"sending {load.name!r} failed: {complaint.strip()}")
+    told.update(json.loads(output.strip().splitlines()[-1]))
+
+
+def _client(url: str, load: Load, seconds: float) -> list[str]:
+    if load.whole:
+        return [sys.executable, "-m", "benchmarks.one_by_one", url, str(seconds)]
+    argv = ["wrk", "--threads", "1", "--connections", str(load.connections)]
+    argv += ["--duration", f"{math.ceil(seconds)}s", "--timeout", "10s", "--latency"]
+    return [*argv, "--script", str(_SCRIPT), url]
 
 
 def run_rounds(
-    servers: Sequence[Server],
+    servers: Sequence[Server | Script],
     loads: Sequence[Load],
     *,
     rounds: int,
@@ -238,12 +355,25 @@ def run_rounds(
         first = number % len(servers)
         for server in (*servers[first:], *servers[:first]):
             tell(f"round {number + 1} of {rounds}: {server.name}")
-            with running(server, logs / f"{server.name.replace(' ', '-')}.log") as pid:
-                warm_up = Load("warm-up", loads[0].path, loads[0].body, 8, warm_up_s)
-                for load in loads:
-                    check_answer(server, load)
-                measure(server, pid, warm_up)
-                found += [measure(server, pid, load) for load in loads]
+            if isinstance(server, Script):
+                found += [measure_script(server, load) for load in loads]
+            else:
+                found += _visit(server, loads, warm_up_s, logs)
+    return found
+
+
+def _visit(
+    server: Server, loads: Sequence[Load], warm_up_s: float, logs: Path
+) -> list[Measurement]:
+    """Start, check, warm, measure, check again, stop."""
+    with running(server, logs / f"{server.name.replace(' ', '-')}.log") as pid:
+        for load in loads:
+            check_answer(server, load)
+        measure(server, pid, replace(loads[0], name="warm-up", connections=8, seconds=warm_up_s))
+        found = [measure(server, pid, load) for load in loads]
+        wait_until_quiet(server, pid)  # wrk leaves without its last answers
+        for load in loads:
+            check_answer(server, load)
     return found
 
 

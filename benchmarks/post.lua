@@ -1,6 +1,6 @@
--- wrk's script: POSTs the body in the file $BODY, and prints what it measured as one JSON line.
+-- wrk's script: sends the body in the file $BODY, and prints what it measured as one JSON line.
 local file = assert(io.open(os.getenv("BODY"), "rb"))
-wrk.method = "POST"
+wrk.method = os.getenv("METHOD") or "POST"
 wrk.body = file:read("*a")
 wrk.headers["Content-Type"] = "application/json"
 file:close()

@@ -61,6 +61,27 @@ def cpu_seconds(root: int) -> float:
     return sum(process.cpu_s for process in tree(root))
 
 
+def busy_seconds(core: int) -> float:
+    """CPU time anybody has used of `core` so far, interrupts and stolen time included."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+            return (user + nice + system + irq + softirq + steal) / _TICKS
+    raise ValueError(f"there is no core {core}")
+
+
 def largest_rss_mib(root: int) -> float:
     """Resident memory of the tree's largest process: with one worker, the worker."""
     return max(process.rss for process in tree(root)) / 2**20
+
+
+def maps(root: int, part: str) -> bool:
+    """Whether a process of the tree has a file mapped whose path contains `part`."""
+    for process in tree(root):
+        try:
+            if part in Path(f"/proc/{process.pid}/maps").read_text():
+                return True
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+    return False

@@ -3,9 +3,10 @@
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.budgets import Verdict
-from benchmarks.harness import Measurement, find_tool
+from benchmarks.harness import find_tool
+from benchmarks.sections import Section
 
-FLOOR, USUAL = "floor", "usual recipe"
 LIBRARIES = (
     "fastapi",
     "h2corn",
@@ -30,58 +31,55 @@ LIBRARIES = (
     "uvicorn",
     "uvloop",
 )
-COLUMNS = (
-    "load",
-    "server",
-    "CPU µs/request",
-    "× floor",  # noqa: RUF001
-    "usual recipe costs",
-    "requests/s",
-    "p50 ms",
-    "p90 ms",
-    "p99 ms",
-    "RSS MiB",
-)
 _HOW = (
-    "The model is the synthetic churn example: a StandardScaler and a logistic regression in two "
-    "files, four features, one row a request, JSON in and out. Every server runs alone on one "
-    "core with one worker, wrk on another. CPU is user and system time of the server's whole "
-    "process tree; all numbers are medians of {rounds} rounds of {seconds} s, each with a fresh "
-    "server. The floor is nginx returning the same bytes from memory; the usual recipe is "
-    "`benchmarks/usual_recipe.py`: FastAPI, pydantic, pandas and scikit-learn."
+    "Every server runs alone on one core with one worker, the load on another: wrk, or a client "
+    "of `benchmarks/` where the text names one. CPU is user and system time of the server's whole "
+    'process tree, RSS that of its largest process; "others" is the share of the server\'s core '
+    "that went to anybody else meanwhile. All numbers are medians of {rounds} rounds of "
+    "{seconds} s, each with a fresh server, in turn, unless the text says otherwise. Answers are "
+    "checked before and after each measurement. Most budgets are ratios within the run, because "
+    "absolute times differ from machine to machine."
 )
+QUIET_PERCENT = 10
+_STYLES = {"held": "green", "missed": "red"}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its medians, every round, and how to do it again."""
+    """One run: its sections, where it ran, and how to do it again."""
 
     command: str
     rounds: int
     seconds: int
-    measured: Sequence[Measurement]
-    medians: Sequence[Measurement]
-    verdicts: Sequence[Verdict]
+    sections: Sequence[Section]
     machine: dict[str, Any]
 
-    def rows(self) -> Iterator[tuple[str, ...]]:
-        """The table's cells, load by load."""
-        numbers = {(one.server, one.load): one for one in self.medians}
-        for load in dict.fromkeys(one.load for one in self.medians):
-            for one in (m for m in self.medians if m.load == load):
-                floor, usual = numbers.get((FLOOR, load)), numbers.get((USUAL, load))
-                yield (
-                    load,
-                    one.server,
-                    f"{one.cpu_us:,.1f}",
-                    f"{one.cpu_us / floor.cpu_us:.1f}" if floor else "",
-                    f"{usual.cpu_us / one.cpu_us:.1f}× as much" if usual else "",  # noqa: RUF001
-                    f"{one.requests_per_s:,.0f}",
-                    f"{one.p50_ms:.2f}",
-                    f"{one.p90_ms:.2f}",
-                    f"{one.p99_ms:.2f}",
-                    f"{one.rss_mib:.0f}",
-                )
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Those of all sections."""
+        return [verdict for section in self.sections for verdict in section.verdicts]
+
+    @property
+    def others(self) -> float | None:
+        """The share of the server's core that went to others, in per cent: the median."""
+        shares = [share for section in self.sections for share in section.others]
+        return statistics.median(shares) if shares else None
+
+    @property
+    def warning(self) -> str:
+        """What to think of a run on a machine that was busy with something else, or nothing."""
+        if self.others is None or self.others <= QUIET_PERCENT:
+            return ""
+        return (
+            f"This machine was busy with something else: {self.others:.0f} % of the server's core "
+            "went to others (median). Of such a run, only ratios of CPU mean something, and "
+            "latencies, overload and requests/s do not."
+        )
+
+    @property
+    def charts(self) -> dict[str, str]:
+        """SVG texts by file name."""
+        return {name: svg for section in self.sections for name, svg in section.charts.items()}
 
     def as_json(self) -> dict[str, Any]:
         """Everything, JSON-ready."""
@@ -90,57 +88,68 @@ class Run:
             "machine": self.machine,
             "rounds": self.rounds,
             "seconds_per_measurement": self.seconds,
-            "budgets": [{**asdict(v), "verdict": v.word} for v in self.verdicts],
-            "medians": [asdict(one) for one in self.medians],
-            "measured": [asdict(one) for one in self.measured],
+            "others_percent": self.others,
+            "budgets": [verdict.as_json() for verdict in self.verdicts],
+            "sections": {section.title: section.data for section in self.sections},
         }
 
     def show(self, console: Console) -> None:
-        """Print the table and the verdicts."""
-        table = Table(title="medians over the rounds", title_justify="left")
-        for number, column in enumerate(COLUMNS):
-            table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
-        last = ""
-        for row in self.rows():
-            if last and row[0] != last:
-                table.add_section()
-            table.add_row("" if row[0] == last else row[0], *row[1:])
-            last = row[0]
-        console.print(table)
-        colours = {"held": "green", "missed": "red"}
+        """Print the tables and the verdicts."""
+        for section in self.sections:
+            console.print(_table(section))
         for verdict in self.verdicts:
-            style = colours.get(verdict.word, "yellow")
-            console.print(f"[{style}]{verdict.word:>12}[/]  {_spoken(verdict)}")
+            style = _STYLES.get(verdict.word, "yellow")
+            console.print(f"[{style}]{verdict.word:>12}[/]  {verdict}")
+        if self.warning:
+            console.print(self.warning, style="yellow")
 
     def as_markdown(self) -> str:
         """The report as benchmarks/RESULTS.md holds it."""
+        machine = self.machine.items()
         lines = [
             "# What a request costs",
             "",
-            _HOW.format(rounds=self.rounds, seconds=self.seconds),
-            "",
             f"Reproduce with `{self.command}`.",
             "",
-            "| " + " | ".join(COLUMNS) + " |",
-            "|---|---|" + "---:|" * (len(COLUMNS) - 2),
-            *("| " + " | ".join(row) + " |" for row in self.rows()),
-            "",
+            *(f"![{name.partition('.')[0].replace('_', ' ')}]({name})\n" for name in self.charts),
             "## Budgets",
             "",
-            *(f"- **{verdict.word}**: {_spoken(verdict)}" for verdict in self.verdicts),
+            *(f"- **{verdict.word}**: {verdict}" for verdict in self.verdicts),
             "",
+            *((self.warning, "") if self.warning else ()),
+            "## How it is measured",
+            "",
+            _HOW.format(rounds=self.rounds, seconds=self.seconds),
+            "",
+            *(line for section in self.sections for line in _markdown(section)),
             "## The machine",
             "",
-            *(f"- {name}: {value}" for name, value in self.machine.items() if name != "versions"),
+            *(f"- {name}: {value}" for name, value in machine if name != "versions"),
             "- versions: " + ", ".join(f"{k} {v}" for k, v in self.machine["versions"].items()),
         ]
         return "\n".join(lines) + "\n"
 
 
-def _spoken(verdict: Verdict) -> str:
-    if verdict.ratio is None:
-        return verdict.says
-    return f"{verdict.says} (measured {verdict.ratio:.3f}, at most {verdict.at_most:.3f})"
+def _table(section: Section) -> Table:
+    table = Table(title=section.title, title_justify="left")
+    for number, column in enumerate(section.columns):
+        table.add_column(column, justify="left" if number < section.labels else "right")
+    last = ""
+    for first, *rest in section.rows:
+        if last and first != last:
+            table.add_section()
+        table.add_row("" if first == last else first, *rest)
+        last = first
+    return table
+
+
+def _markdown(section: Section) -> Iterator[str]:
+    yield from (f"## {section.title}", "", section.text, "")
+    if section.rows:
+        yield "| " + " | ".join(section.columns) + " |"
+        yield "|---" * section.labels + "|---:" * (len(section.columns) - section.labels) + "|"
+        yield from ("| " + " | ".join(row) + " |" for row in section.rows)
+        yield ""
 
 
 def machine() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The servers that are compared: a table from a name to how it is prepared and started.
 
-A row is a function of a `Site` that returns a `Server`; what it writes first (a package, a
-configuration) goes to its own folder there.
+A row is a function of a `Site` that returns a `Server` (or a `Script`, which serves nothing);
+what it writes first (a package, a configuration) goes to its own folder there.
 """
 
 import json
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import BenchFailed, Server, find_tool
+from benchmarks.harness import BenchFailed, Script, Server, find_tool
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 FORETELL = str(Path(sys.executable).with_name("foretell"))
 
 
@@ -99,20 +100,45 @@ def usual_recipe(site: Site) -> Server:
 
 def foretell(site: Site) -> Server:
     """The same two files, packed and served by Foretell with one worker."""
-    repository, port = site.own("foretell") / "models", free_port()
-    if not repository.exists():
+    return serve(repository(site))
+
+
+def repository(site: Site) -> Path:
+    """A repository with the site's model in it as churn 1.0.0; packed when first asked for."""
+    folder = site.own("foretell") / "models"
+    if not folder.exists():
         files = [str(site.model_folder / name) for name in ("scaler.pkl", "model.pkl")]
-        told = ["--name", "churn", "--sample", str(site.model_folder / "sample.csv"), "--quiet"]
-        argv = [FORETELL, "pack", *files, *told, "-o", str(repository)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchFailed(f"foretell pack failed: {done.stderr.strip()}")
-    serve = (FORETELL, "serve", str(repository), "--bind", f"127.0.0.1:{port}")
-    return Server("foretell", serve, f"http://127.0.0.1:{port}/health/ready")
+        sample = str(site.model_folder / "sample.csv")
+        pack(*files, "--name", "churn", "--sample", sample, "-o", str(folder))
+    return folder
 
 
-SERVERS: dict[str, Callable[[Site], Server]] = {
+def pack(*told: str) -> None:
+    """Run `foretell pack`, where the benchmarks' own models are found. Raises BenchFailed."""
+    argv = [FORETELL, "pack", *told, "--quiet"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=HERE)
+    if done.returncode:
+        raise BenchFailed(f"foretell pack failed: {done.stderr.strip()}")
+
+
+def serve(folder: Path, *told: str) -> Server:
+    """Foretell, serving the repository in `folder` with one worker and the flags `told`."""
+    port = free_port()
+    argv = (FORETELL, "serve", str(folder), "--bind", f"127.0.0.1:{port}", *told)
+    return Server("foretell", argv, f"http://127.0.0.1:{port}/health/ready")
+
+
+def lower_bound(site: Site) -> Script:
+    """What a request cannot do without, in one process: benchmarks/lower_bound.py."""
+    graph = repository(site) / "churn" / "1.0.0" / "model.onnx"
+    if not graph.exists():
+        raise BenchFailed("the model was not compiled, so there is no graph to compare with")
+    return Script("lower bound", (sys.executable, "-m", "benchmarks.lower_bound", str(graph)))
+
+
+SERVERS: dict[str, Callable[[Site], Server | Script]] = {
     "floor": floor,
     "usual recipe": usual_recipe,
     "foretell": foretell,
+    "lower bound": lower_bound,
 }
