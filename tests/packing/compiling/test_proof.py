@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from foretell.core.field import Datatype, Field
 from foretell.core.manifest import Manifest
 from foretell.core.signature import Signature
 from foretell.packing.compiling import Compiled, compile_chain, compiled
-from foretell.packing.compiling.candidates import builders, mixed
+from foretell.packing.compiling.candidates import builders, converting_s, mixed
 from foretell.packing.compiling.drawing import trees
 from foretell.packing.compiling.drawing.forest import Tree
 from foretell.packing.compiling.points import Points, points
-from foretell.packing.compiling.prove import error_of, original_answers, prove
+from foretell.packing.compiling.prove import Proof, error_of, original_answers, prove
 from foretell.packing.sample import batch_of
+from foretell.runtimes.estimators import EstimatorStage
 from foretell.runtimes.loading import open_stages
 from foretell.runtimes.stages import Chain, Stage
 from tests import models
@@ -52,7 +53,7 @@ def told(made: Compiled, name: str) -> Any:
 
 @pytest.mark.parametrize("name", ["tree", "scaled tree"])
 def test_the_naive_float32_conversion_of_a_tree_is_rejected(name: str, tmp_path: Path) -> None:
-    made = compiling(opened(name, tmp_path), thorough=True)
+    made = compiling(opened(name, tmp_path))
     naive = told(made, "converted float32")
     if name == "scaled tree":
         assert naive["built"]
@@ -132,6 +133,67 @@ def test_a_graph_that_is_no_faster_loses_with_its_reason(
     assert told(made, "mixed")["proven"]
     assert told(made, "mixed")["speed_up"] == {"1": 1.0, "32": 1.0, "1000": 1.0}
     assert "not faster than the original: 1.00 times" in made.report["reason"]
+
+
+def in_turns(*times: float) -> Callable[..., float]:
+    """A clock: seconds of the original and of each proven graph, in their order."""
+    turns = cycle(times)
+    return lambda servable, make: next(turns)
+
+
+@pytest.mark.parametrize(
+    ("times", "chosen", "lost"),
+    [
+        ((9.0, 3.0, 2.5, 2.6), "mixed", ["", "less than 1.25 times as fast", "less than 1.25"]),
+        ((9.0, 3.0, 2.0, 1.7), "converted float64", ["64 is faster", "", "less than 1.25"]),
+        ((9.0, 3.0, 2.0, 1.0), "converted float32", ["64 is faster", "32 is faster", ""]),
+        ((9.0, 9.0, 2.0, 1.9), "converted float64", ["not faster than the", "", "less than 1.25"]),
+    ],
+)
+def test_the_fastest_proven_graph_wins_unless_an_earlier_one_is_nearly_as_fast(
+    times: tuple[float, ...],
+    chosen: str,
+    lost: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "_seconds", in_turns(*times))
+    monkeypatch.setattr(compiled, "prove", lambda *given: Proof())
+    made = compiling(opened("tree", tmp_path))
+    told = made.report["candidates"]
+    assert [part["speed_up"]["1"] for part in told] == [round(9.0 / t, 2) for t in times[1:]]
+    assert made.report["chosen"] == chosen
+    for part, words in zip(told, lost, strict=True):
+        assert words in part.get("lost", "")
+        assert ("lost" in part) == bool(words)
+
+
+def test_a_large_forest_is_not_given_to_the_generic_converter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = opened("forest of whole numbers", tmp_path)
+    (forest,) = (stage.estimator for stage in parts[0] if isinstance(stage, EstimatorStage))
+    needed = converting_s([forest])
+    assert needed == 50e-6 * sum(tree.tree_.node_count for tree in forest.estimators_)
+    monkeypatch.setattr(compiled, "CONVERTING_S", needed)
+    assert "not tried" not in str(compiling(parts).report)
+    monkeypatch.setattr(compiled, "CONVERTING_S", needed * 0.99)
+    made = compiling(parts)
+    assert made.report["chosen"] == "mixed"
+    words = "not tried: converting it would take about 0 s"
+    assert [part["error"] for part in made.report["candidates"]] == [None, words, words]
+    # while nothing is proven, the converter may take longer
+    monkeypatch.setattr(compiled, "prove", lambda *given: Proof(failure="it is not asked"))
+    assert "not tried" not in str(compiling(parts).report)
+    monkeypatch.setattr(compiled, "CONVERTING_AT_ALL_S", needed * 0.99)
+    assert words in str(compiling(parts).report)
+
+
+def test_an_isolation_forest_takes_the_generic_converter_long(tmp_path: Path) -> None:
+    stages, _, _ = opened("isolation", tmp_path)
+    assert (
+        converting_s([stage.estimator for stage in stages if isinstance(stage, EstimatorStage)]) > 2
+    )
 
 
 def test_what_is_not_tried_in_time_is_reported(

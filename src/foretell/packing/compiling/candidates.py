@@ -12,7 +12,7 @@ skl2onnx gets one dense matrix or the columns one by one; its ZipMap is switched
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -168,6 +168,36 @@ def _matched(graph: Any, signature: Signature) -> list[Any]:
     if len(found) < len(signature.outputs):
         raise Unfaithful(f"it has {len(found)} outputs for {len(signature.outputs)}")
     return found[: len(signature.outputs)]
+
+
+_NODE_S, _ISOLATION_TREE_S = 50e-6, 0.1
+
+
+def converting_s(estimators: Iterable[Any]) -> float:
+    """About how many seconds skl2onnx takes for `estimators`: it goes by the nodes of their trees.
+
+    Each tree of an isolation forest becomes operators of its own, which costs more.
+    """
+    left, seen, found = list(estimators), set[int](), 0.0
+    while left:
+        part = left.pop()
+        kind = type(part)
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if kind.__module__ == "sklearn.tree._tree" and kind.__name__ == "Tree":
+            found += _NODE_S * int(part.node_count)
+        elif isinstance(part, np.ndarray):
+            left += part.ravel().tolist() if part.dtype == object else []
+        elif isinstance(part, list | tuple):
+            left += part
+        elif isinstance(part, dict):
+            left += part.values()
+        elif kind.__module__.startswith("sklearn."):
+            if kind.__name__ == "IsolationForest":
+                found += _ISOLATION_TREE_S * len(part.estimators_)
+            left += getattr(part, "__dict__", {}).values()
+    return found
 
 
 def _line(error: BaseException) -> str:
