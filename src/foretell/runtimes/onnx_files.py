@@ -7,8 +7,9 @@ Inputs, by their declared shapes:
 - inputs [N, a, b, …]        a field of shape (a, b, …)
 
 Outputs: a label and its probabilities (a tensor, or skl2onnx's list of maps) are `prediction`
-and `probability`; one output [N] or [N, 1] is `prediction`; all else keeps its name. A graph for
-exactly one row ([1, k]) runs row by row; any other fixed number of rows is refused.
+and `probability`; one output [N] or [N, 1] is `prediction`; all else keeps its name. A column
+[N, 1] is a scalar unless the step's option `columns` names it. A graph for exactly one row
+([1, k]) runs row by row; any other fixed number of rows is refused.
 
 The graph is read from memory, so one that keeps its weights in other files is refused: what is
 not listed in a package is not read.
@@ -42,6 +43,9 @@ _DATATYPES = {
     },
 }
 
+_SILENT = 4
+"""ONNX Runtime raises what it would write to stderr, in the midst of somebody's log."""
+
 _FEW_ROWS = 32
 """Up to so many rows are cheaper taken as rows than column by column."""
 
@@ -66,7 +70,7 @@ def open_stage(files: StageFiles) -> OnnxStage:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = files.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = _SILENT
     # threads that wait for the next call by spinning take a core each for what they may save
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -76,13 +80,20 @@ def open_stage(files: StageFiles) -> OnnxStage:
     except Exception as error:
         said = str(error).strip().splitlines()[0]
         raise BadPackage(f"{path.name} is not a readable ONNX model: {said}") from error
-    return OnnxStage(session, path.name, onnxruntime.RunOptions())
+    columns = files.options.get("columns", ())
+    if not isinstance(columns, list | tuple):
+        raise BadPackage(f"a step's options name no list of columns: {columns!r}")
+    run_options = onnxruntime.RunOptions()
+    run_options.log_severity_level = _SILENT
+    return OnnxStage(session, path.name, run_options, frozenset(map(str, columns)))
 
 
 class OnnxStage:
-    """A session, and the fields of its tensors."""
+    """A session, and the fields of its tensors; outputs [N, 1] in `columns` stay columns."""
 
-    def __init__(self, session: Any, file: str, run_options: Any) -> None:
+    def __init__(
+        self, session: Any, file: str, run_options: Any, columns: frozenset[str] = frozenset()
+    ) -> None:
         self.file = file
         self.session = session
         self.inputs = tuple(_tensor(part, file) for part in session.get_inputs())
@@ -95,7 +106,10 @@ class OnnxStage:
                 "dimension of any size"
             )
         self._row_by_row = bool(fixed)
-        self._flat = _answer_names(self.outputs)
+        self._flat = [
+            (name, flat and part.name not in columns)
+            for part, (name, flat) in zip(self.outputs, _answer_names(self.outputs), strict=True)
+        ]
         self._answers = [
             (name, _answering(part, flat=flat))
             for part, (name, flat) in zip(self.outputs, self._flat, strict=True)
@@ -113,7 +127,7 @@ class OnnxStage:
             Bound(part.name, _DATATYPES[part.kind].numpy, part.sizes, *answer)
             for part, answer in zip(numbers, named, strict=True)
         ]
-        return bound_row(self.session, tensors[0], tensors[1:])
+        return bound_row(self.session, tensors[0], tensors[1:], self._options)
 
     def _fields(self) -> tuple[Field, ...]:
         if self._is_matrix:

@@ -70,15 +70,13 @@ def _bind(bind: Any, tensor: Bound) -> Array:
     return memory
 
 
-def bound_row(session: Any, given: Bound, answers: Sequence[Bound]) -> BoundRow | None:
-    """The bound row of `session`, None when it does not answer as `run`."""
-    import onnxruntime
-
-    quiet = onnxruntime.RunOptions()
-    quiet.log_severity_level = 4  # a graph that refuses zeros has done nothing wrong
+def bound_row(
+    session: Any, given: Bound, answers: Sequence[Bound], options: Any
+) -> BoundRow | None:
+    """The bound row of `session`, None when it does not answer as `run` with `options`."""
     zeros = np.zeros((1, *given.sizes), given.dtype)
     try:
-        expected = session.run([answer.name for answer in answers], {given.name: zeros}, quiet)
+        expected = session.run([answer.name for answer in answers], {given.name: zeros}, options)
         bound = BoundRow(session, given, answers)
         found = bound.answer(tuple(zeros[0].tolist()))
     except Exception:  # noqa: BLE001  zeros may be what this graph refuses: `run` will serve it

@@ -75,8 +75,16 @@ def mixed(
         raise
     except Exception as error:  # noqa: BLE001  a private part of another version may be gone
         return Candidate(MIXED, error=_line(error))
-    step = {} if signature.dense else {"layout": "grouped", "missing": MISSING_TEXT}
+    step = _columns(signature)
+    if not signature.dense:
+        step |= {"layout": "grouped", "missing": MISSING_TEXT}
     return Candidate(MIXED, model, step, cuts=tuple(graph.cuts))
+
+
+def _columns(signature: Signature) -> dict[str, Any]:
+    """The option that keeps outputs [N, 1] as they are: one class's probability, one target."""
+    names = [field.name for field in signature.outputs if field.shape == (1,)]
+    return {"columns": names} if names else {}
 
 
 def converted(name: str, stages: tuple[Stage, ...], signature: Signature, dtype: Any) -> Candidate:
@@ -88,6 +96,8 @@ def converted(name: str, stages: tuple[Stage, ...], signature: Signature, dtype:
         return Candidate(name, error="ONNX's texts have no missing value")
     if any(known.shape for known in signature.inputs):
         return Candidate(name, error="its inputs are arrays")
+    if signature.class_labels is not None and len(signature.class_labels) < 2:
+        return Candidate(name, error="it knows one class, for which skl2onnx has no graph")
     try:
         import skl2onnx
     except ImportError:
@@ -95,7 +105,8 @@ def converted(name: str, stages: tuple[Stage, ...], signature: Signature, dtype:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Candidate(name, _convert(skl2onnx, estimators, signature, dtype))
+            model = _convert(skl2onnx, estimators, signature, dtype)
+            return Candidate(name, model, _columns(signature))
     except Exception as error:  # noqa: BLE001  a converter may raise anything
         return Candidate(name, error=_line(error))
 
@@ -134,16 +145,17 @@ def _adapted(model: Any, signature: Signature) -> bytes:
     onnx = onnx_module()
     helper, graph = onnx.helper, model.graph
     datatypes = {known.name: known.datatype for known in signature.inputs}
-    front = []
-    for tensor in list(graph.input):
+    front, inputs = [], []
+    for tensor in graph.input:
         kind = tensor.type.tensor_type
         wanted = onnx_type((signature.dense or datatypes.get(tensor.name, Datatype.FP64)).numpy)
-        if kind.elem_type != wanted:
-            outer = f"raw {tensor.name}"
-            front.append(helper.make_node("Cast", [outer], [tensor.name], to=kind.elem_type))
-            width = [size.dim_value or None for size in kind.shape.dim]
-            graph.input.remove(tensor)
-            graph.input.append(helper.make_tensor_value_info(outer, wanted, width))
+        if kind.elem_type == wanted:
+            inputs.append(tensor)
+            continue
+        outer = f"raw {tensor.name}"
+        front.append(helper.make_node("Cast", [outer], [tensor.name], to=kind.elem_type))
+        width = [size.dim_value or None for size in kind.shape.dim]
+        inputs.append(helper.make_tensor_value_info(outer, wanted, width))
     back, outputs = [], []
     for field_, tensor in zip(signature.outputs, _matched(graph, signature), strict=True):
         wanted = onnx_type(field_.datatype.numpy)
@@ -155,8 +167,9 @@ def _adapted(model: Any, signature: Signature) -> bytes:
         back.append(helper.make_node("Cast", [flat], [field_.name], to=wanted))
         outputs.append(helper.make_tensor_value_info(field_.name, wanted, [None, *field_.shape]))
     nodes = [*front, *graph.node, *back]
-    del graph.node[:], graph.output[:]
+    del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
+    graph.input.extend(inputs)
     graph.output.extend(outputs)
     model.ir_version = min(model.ir_version, IR_VERSION)
     return bytes(model.SerializeToString())

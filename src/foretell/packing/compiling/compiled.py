@@ -32,6 +32,7 @@ from foretell.core.field import dense_datatype
 from foretell.core.servable import Servable
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage
+from foretell.packing.compiling.apart import ends_its_process
 from foretell.packing.compiling.candidates import MIXED, Candidate, builders, converting_s
 from foretell.packing.compiling.points import points
 from foretell.packing.compiling.prove import TOLERANCE, Answers, original_answers, prove
@@ -43,7 +44,7 @@ from foretell.runtimes.xgboost_files import XGBoostStage
 
 MODEL = "model.onnx"
 SLOWER_AT_MOST = 2.0
-LATER_MUST_BE = 1.25
+LATER_MUST_BE = 2.0
 LONGEST_S = 20.0
 CONVERTING_S, CONVERTING_AT_ALL_S = 1.5, 15.0
 SIZES = (1, 32, 1000)
@@ -131,6 +132,11 @@ class _Search:
             return
         told: dict[str, Any] = {"name": candidate.name, "built": True, "error": None}
         self.told.append(told)
+        if candidate.name != MIXED:
+            asked = [batch for batch, _ in self._expected.values()]
+            if (end := ends_its_process(candidate.model, asked, folder)) is not None:
+                told |= {"proven": False, "lost": f"not proven: {end}"}
+                return
         try:
             servable = _opened(candidate, self.original.signature, folder)
         except BadPackage as error:
@@ -204,12 +210,16 @@ def _lost(speed_ups: Mapping[str, float], best: _Proven | None) -> str | None:
 
 
 def _reason(told: list[dict[str, Any]]) -> str:
-    """Why the original is served, in one sentence: what became of the first candidate."""
+    """Why the original is served, in one sentence: what became of the first, and of one more."""
+    if not told:
+        return "no candidate was tried"
+    words = []
     for part in told:
         if "lost" in part:
-            return f"the {part['name']} graph is {part['lost']}"
-    first = next((part for part in told if part["name"] == MIXED), None)
-    return str(first["error"]) if first else "no candidate was tried"
+            words.append(f"the {part['name']} graph is {part['lost']}")
+        elif part["name"] == MIXED:
+            words.append(str(part["error"]))
+    return "; ".join(words[:2])
 
 
 def _opened(candidate: Candidate, signature: Signature, folder: Path) -> Servable:
