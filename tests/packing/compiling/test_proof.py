@@ -13,8 +13,9 @@ from foretell.core.manifest import Manifest
 from foretell.core.signature import Signature
 from foretell.packing.compiling import Compiled, apart, compile_chain, compiled
 from foretell.packing.compiling.candidates import builders, converted, converting_s, mixed
-from foretell.packing.compiling.drawing import trees
+from foretell.packing.compiling.drawing import formulas, trees
 from foretell.packing.compiling.drawing.forest import Tree
+from foretell.packing.compiling.drawing.graph import Graph
 from foretell.packing.compiling.points import Points, points
 from foretell.packing.compiling.prove import Proof, error_of, original_answers, prove
 from foretell.packing.sample import batch_of
@@ -125,6 +126,38 @@ def test_a_graph_with_one_leaf_or_one_threshold_changed_is_rejected(
     assert not told(made, "mixed")["proven"]
     assert told(made, "mixed")["lost"].startswith("not proven: ")
     assert made.model is None
+
+
+def hard_sigmoid(graph: Graph, raw: str) -> str:
+    return graph.op("HardSigmoid", raw, alpha=0.2, beta=0.5)
+
+
+def argmin(graph: Graph, values: str) -> str:
+    return graph.op("ArgMin", values, axis=1, keepdims=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "function", "lost"),
+    [
+        ("logistic, two classes", "sigmoid", hard_sigmoid, "probability is off by"),
+        ("logistic", "greatest", argmin, "get another prediction"),
+    ],
+)
+def test_a_graph_with_another_link_is_rejected(
+    name: str,
+    place: str,
+    function: Callable[[Graph, str], str],
+    lost: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = opened(name, tmp_path)
+    assert told(compiling(parts), "mixed")["proven"]
+    monkeypatch.setattr(formulas, place, function)
+    made = compiling(parts)
+    assert not told(made, "mixed")["proven"]
+    assert lost in told(made, "mixed")["lost"]
+    assert made.report["chosen"] != "mixed"
 
 
 def test_a_graph_that_is_no_faster_loses_with_its_reason(

@@ -11,6 +11,7 @@ skl2onnx gets one dense matrix or the columns one by one; its ZipMap is switched
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -215,4 +216,7 @@ def converting_s(estimators: Iterable[Any]) -> float:
 
 def _line(error: BaseException) -> str:
     said = str(error).strip().splitlines()
+    unknown = re.search(r"shape calculator for type '<class '[\w.]*?(\w+)'>'", str(error))
+    if unknown:
+        return f"skl2onnx does not know {unknown.group(1)}"
     return f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
