@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def test_a_pack_killed_half_way_leaves_no_visible_package(tmp_path: Path) -> Non
     [
         ("model.pkl", b"", "is empty"),
         ("model.pkl", b"\x80\x04garbage", "not a readable pickle"),
-        ("model.joblib", os.urandom(200), "not a readable pickle"),
+        ("model.joblib", random.Random(1).randbytes(200), "not a readable pickle"),
         ("model.skops", b"no zip", "not a skops file"),
         ("model.skops", b"PK\x03\x04broken", "damaged archive"),
         ("model.onnx", b"\x08\x09broken", "not a readable ONNX model"),

@@ -94,6 +94,8 @@ def _show_compilation(console: Console, report: Mapping[str, Any]) -> None:
         if one.get("speed_up"):
             speeds = ", ".join(f"{value:.1f}x" for value in one["speed_up"].values())
             words.append(f"{speeds} as fast at {', '.join(one['speed_up'])} rows")
+        if one.get("lost") is not None:
+            words.append(f"lost: {one['lost']}")
         console.print(f"    {escape(one.get('name'))}: {escape('; '.join(words))}")
 
 

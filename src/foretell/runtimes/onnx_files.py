@@ -7,8 +7,9 @@ Inputs, by their declared shapes:
 - inputs [N, a, b, …]        a field of shape (a, b, …)
 
 Outputs: a label and its probabilities (a tensor, or skl2onnx's list of maps) are `prediction`
-and `probability`; one output [N] or [N, 1] is `prediction`; all else keeps its name. A graph for
-exactly one row ([1, k]) runs row by row; any other fixed number of rows is refused.
+and `probability`; one output [N] or [N, 1] is `prediction`; all else keeps its name. A column
+[N, 1] is a scalar unless the step's option `columns` names it. A graph for exactly one row
+([1, k]) runs row by row; any other fixed number of rows is refused.
 
 The graph is read from memory, so one that keeps its weights in other files is refused: what is
 not listed in a package is not read.
@@ -16,7 +17,7 @@ not listed in a package is not read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 from foretell.core.batch import Batch
 from foretell.core.field import Array, Datatype, Field
 from foretell.errors import BadPackage, MissingExtra
+from foretell.runtimes.onnx_row import Bound, BoundRow, bound_row
 from foretell.runtimes.stages import Known, StageFiles, plain
 from foretell.runtimes.tables import Table, Tabulate
 
@@ -40,6 +42,9 @@ _DATATYPES = {
         for bits in (8, 16, 32, 64)
     },
 }
+
+_SILENT = 4
+"""ONNX Runtime raises what it would write to stderr, in the midst of somebody's log."""
 
 _FEW_ROWS = 32
 """Up to so many rows are cheaper taken as rows than column by column."""
@@ -65,7 +70,9 @@ def open_stage(files: StageFiles) -> OnnxStage:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = files.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = _SILENT
+    # threads that wait for the next call by spinning take a core each for what they may save
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
             path.read_bytes(), options, providers=["CPUExecutionProvider"]
@@ -73,13 +80,20 @@ def open_stage(files: StageFiles) -> OnnxStage:
     except Exception as error:
         said = str(error).strip().splitlines()[0]
         raise BadPackage(f"{path.name} is not a readable ONNX model: {said}") from error
-    return OnnxStage(session, path.name)
+    columns = files.options.get("columns", ())
+    if not isinstance(columns, list | tuple):
+        raise BadPackage(f"a step's options name no list of columns: {columns!r}")
+    run_options = onnxruntime.RunOptions()
+    run_options.log_severity_level = _SILENT
+    return OnnxStage(session, path.name, run_options, frozenset(map(str, columns)))
 
 
 class OnnxStage:
-    """A session, and the fields of its tensors."""
+    """A session, and the fields of its tensors; outputs [N, 1] in `columns` stay columns."""
 
-    def __init__(self, session: Any, file: str) -> None:
+    def __init__(
+        self, session: Any, file: str, run_options: Any, columns: frozenset[str] = frozenset()
+    ) -> None:
         self.file = file
         self.session = session
         self.inputs = tuple(_tensor(part, file) for part in session.get_inputs())
@@ -92,8 +106,28 @@ class OnnxStage:
                 "dimension of any size"
             )
         self._row_by_row = bool(fixed)
-        self._answers = _answer_names(self.outputs)
+        self._flat = [
+            (name, flat and part.name not in columns)
+            for part, (name, flat) in zip(self.outputs, _answer_names(self.outputs), strict=True)
+        ]
+        self._answers = [
+            (name, _answering(part, flat=flat))
+            for part, (name, flat) in zip(self.outputs, self._flat, strict=True)
+        ]
+        self._options = run_options  # making its default anew costs each call
+        self._row = None if self._row_by_row else self._bound()
         self.known = Known(fields=self._fields())
+
+    def _bound(self) -> BoundRow | None:
+        numbers = [*self.inputs, *self.outputs]
+        if not self._is_matrix or not all(_is_fixed_number(part) for part in numbers):
+            return None
+        named = [("", False), *self._flat]
+        tensors = [
+            Bound(part.name, _DATATYPES[part.kind].numpy, part.sizes, *answer)
+            for part, answer in zip(numbers, named, strict=True)
+        ]
+        return bound_row(self.session, tensors[0], tensors[1:], self._options)
 
     def _fields(self) -> tuple[Field, ...]:
         if self._is_matrix:
@@ -106,6 +140,11 @@ class OnnxStage:
         )
 
     @property
+    def is_bound(self) -> bool:
+        """Whether one row alone is answered in memory of its own; see `onnx_row`."""
+        return self._row is not None
+
+    @property
     def _is_matrix(self) -> bool:
         first = self.inputs[0]
         if len(self.inputs) != 1 or len(first.sizes) != 1:
@@ -113,7 +152,13 @@ class OnnxStage:
         return first.sizes[0] > 1 or (first.sizes[0] == 1 and first.kind != "tensor(string)")
 
     def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
-        """The tensors to feed, by name."""
+        """The tensors to feed, by name; of a bound graph, one row alone is fed as it is."""
+        tabulate = self._tabulator(inputs, options)
+        if self._row is None or any(field.datatype is Datatype.BYTES for field in inputs):
+            return tabulate
+        return lambda batch: batch.rows[0] if batch.n_rows == 1 else tabulate(batch)
+
+    def _tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
         if options.get("layout") == "grouped":
             return _grouped(inputs, str(options.get("missing", "")))
         if self._is_matrix:
@@ -136,19 +181,23 @@ class OnnxStage:
 
     def predict(self, table: Table) -> Mapping[str, Array]:
         """The graph's outputs under the names of answers."""
+        if type(table) is tuple and self._row is not None:
+            answers = self._row.answer(table)
+            if answers is not None:
+                return answers
+            table = np.array([table])
         feed = table if isinstance(table, dict) else self._feed(table)
         if self._row_by_row:
             n_rows = len(next(iter(feed.values())))
             cut = [{name: part[i : i + 1] for name, part in feed.items()} for i in range(n_rows)]
-            rows = [self.session.run(self._names, one) for one in cut]
+            rows = [self.session.run(self._names, one, self._options) for one in cut]
             found = [
                 np.concatenate([_tensor_of(x) for x in part]) for part in zip(*rows, strict=True)
             ]
         else:
-            found = self.session.run(self._names, feed)
+            found = self.session.run(self._names, feed, self._options)
         return {
-            name: _answer(value, flat=flat)
-            for (name, flat), value in zip(self._answers, found, strict=True)
+            name: answer(value) for (name, answer), value in zip(self._answers, found, strict=True)
         }
 
     def _feed(self, table: Table) -> dict[str, Array]:
@@ -220,6 +269,20 @@ def _tensor_of(value: Any) -> Array:
     if isinstance(value, list):
         return np.array([list(row.values()) for row in value], dtype=np.float32)
     return np.asarray(value)
+
+
+def _is_fixed_number(part: _Tensor) -> bool:
+    """Whether one row of it always is as many numbers, so that memory can be kept for them."""
+    return part.kind in _DATATYPES and part.kind != "tensor(string)" and -1 not in part.sizes
+
+
+def _answering(part: _Tensor, *, flat: bool) -> Callable[[Any], Array]:
+    """What makes an answer of this output: nothing, where it is a tensor of numbers already."""
+    if not _is_fixed_number(part):
+        return lambda value: _answer(value, flat=flat)
+    if flat:
+        return lambda value: value.reshape(-1)
+    return lambda value: value
 
 
 def _answer(value: Any, *, flat: bool) -> Array:

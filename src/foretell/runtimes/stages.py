@@ -87,6 +87,8 @@ def answering(
     tabulate = stages[0].tabulator(inputs, options)
     front = tuple(stage.transform for stage in stages[:-1])
     last = stages[-1].predict
+    if not front:
+        return lambda batch: last(tabulate(batch))
 
     def answer(batch: Batch) -> Mapping[str, Array]:
         table = tabulate(batch)
@@ -132,8 +134,11 @@ class Chain:
         if not batch.n_rows:
             return Batch.from_rows(self.signature.outputs, ())
         answers = self._answer(batch)
-        columns = tuple(answers[name] for name in self._names)
-        return Batch.from_columns(self.signature.outputs, columns)
+        columns = tuple([answers[name] for name in self._names])
+        for column in columns:
+            if len(column) != batch.n_rows:  # `from_columns` says what is wrong with it
+                return Batch.from_columns(self.signature.outputs, columns)
+        return Batch(self.signature.outputs, batch.n_rows, columns=columns)
 
 
 def line_of(error: BaseException) -> str:

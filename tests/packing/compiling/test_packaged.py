@@ -1,3 +1,4 @@
+import io
 import json
 import sys
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from rich.console import Console
 
+from foretell.app.reports import show_package
+from foretell.engine.repository import Package
 from foretell.errors import MissingExtra
 from foretell.packing import pack
 from foretell.packing.compiling import compiled, packaged
@@ -69,7 +73,7 @@ def test_a_compiled_package_has_one_step_and_keeps_the_original_for_audit(
         "converted float64",
         "converted float32",
     ]
-    assert report["candidates"][1]["error"] == "not tried: mixed is proven and faster"
+    assert all(part["error"] or part["lost"] for part in report["candidates"][1:])
 
 
 def test_a_compiled_package_answers_where_scikit_learn_is_not_installed(
@@ -107,6 +111,27 @@ def test_a_server_without_scikit_learn_serves_a_compiled_package(
     finally:
         server.stop()
     assert answer.status_code == 200, answer.text
+
+
+def test_inspect_shows_every_candidate_and_what_it_lost_by(tmp_path: Path) -> None:
+    frame, y = kinds.cancer()
+    model = models.trained(KINDS["scaled tree"].make(), frame, y)
+    files = [models.saved(model, tmp_path / "tree.pkl")]
+    sample = models.sampled(frame, tmp_path / "sample.csv")
+    folder = pack(files, sample=sample, repository=tmp_path / "models")
+    stream = io.StringIO()
+    package = Package(folder, models.manifest_of(folder))
+    show_package(Console(file=stream, color_system=None, width=1000), package)
+    shown = stream.getvalue()
+    assert "compiled: mixed, proven within 1e-06" in shown
+    lines = {line.split(":")[0].strip(): line for line in shown.splitlines()}
+    assert "max error 0.0e+00 on" in lines["mixed"]
+    assert "as fast at 1, 32, 1000 rows" in lines["mixed"]
+    assert "lost" not in lines["mixed"]
+    assert "lost: " in lines["converted float64"]
+    assert "max error" in lines["converted float32"]
+    assert "lost: not proven" in lines["converted float32"]
+    assert "thresholds points get another prediction" in lines["converted float32"]
 
 
 def test_pack_without_compiling_serves_the_original(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ skl2onnx gets one dense matrix or the columns one by one; its ZipMap is switched
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -75,8 +76,16 @@ def mixed(
         raise
     except Exception as error:  # noqa: BLE001  a private part of another version may be gone
         return Candidate(MIXED, error=_line(error))
-    step = {} if signature.dense else {"layout": "grouped", "missing": MISSING_TEXT}
+    step = _columns(signature)
+    if not signature.dense:
+        step |= {"layout": "grouped", "missing": MISSING_TEXT}
     return Candidate(MIXED, model, step, cuts=tuple(graph.cuts))
+
+
+def _columns(signature: Signature) -> dict[str, Any]:
+    """The option that keeps outputs [N, 1] as they are: one class's probability, one target."""
+    names = [field.name for field in signature.outputs if field.shape == (1,)]
+    return {"columns": names} if names else {}
 
 
 def converted(name: str, stages: tuple[Stage, ...], signature: Signature, dtype: Any) -> Candidate:
@@ -88,6 +97,8 @@ def converted(name: str, stages: tuple[Stage, ...], signature: Signature, dtype:
         return Candidate(name, error="ONNX's texts have no missing value")
     if any(known.shape for known in signature.inputs):
         return Candidate(name, error="its inputs are arrays")
+    if signature.class_labels is not None and len(signature.class_labels) < 2:
+        return Candidate(name, error="it knows one class, for which skl2onnx has no graph")
     try:
         import skl2onnx
     except ImportError:
@@ -95,7 +106,8 @@ def converted(name: str, stages: tuple[Stage, ...], signature: Signature, dtype:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Candidate(name, _convert(skl2onnx, estimators, signature, dtype))
+            model = _convert(skl2onnx, estimators, signature, dtype)
+            return Candidate(name, model, _columns(signature))
     except Exception as error:  # noqa: BLE001  a converter may raise anything
         return Candidate(name, error=_line(error))
 
@@ -134,16 +146,17 @@ def _adapted(model: Any, signature: Signature) -> bytes:
     onnx = onnx_module()
     helper, graph = onnx.helper, model.graph
     datatypes = {known.name: known.datatype for known in signature.inputs}
-    front = []
-    for tensor in list(graph.input):
+    front, inputs = [], []
+    for tensor in graph.input:
         kind = tensor.type.tensor_type
         wanted = onnx_type((signature.dense or datatypes.get(tensor.name, Datatype.FP64)).numpy)
-        if kind.elem_type != wanted:
-            outer = f"raw {tensor.name}"
-            front.append(helper.make_node("Cast", [outer], [tensor.name], to=kind.elem_type))
-            width = [size.dim_value or None for size in kind.shape.dim]
-            graph.input.remove(tensor)
-            graph.input.append(helper.make_tensor_value_info(outer, wanted, width))
+        if kind.elem_type == wanted:
+            inputs.append(tensor)
+            continue
+        outer = f"raw {tensor.name}"
+        front.append(helper.make_node("Cast", [outer], [tensor.name], to=kind.elem_type))
+        width = [size.dim_value or None for size in kind.shape.dim]
+        inputs.append(helper.make_tensor_value_info(outer, wanted, width))
     back, outputs = [], []
     for field_, tensor in zip(signature.outputs, _matched(graph, signature), strict=True):
         wanted = onnx_type(field_.datatype.numpy)
@@ -155,8 +168,9 @@ def _adapted(model: Any, signature: Signature) -> bytes:
         back.append(helper.make_node("Cast", [flat], [field_.name], to=wanted))
         outputs.append(helper.make_tensor_value_info(field_.name, wanted, [None, *field_.shape]))
     nodes = [*front, *graph.node, *back]
-    del graph.node[:], graph.output[:]
+    del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
+    graph.input.extend(inputs)
     graph.output.extend(outputs)
     model.ir_version = min(model.ir_version, IR_VERSION)
     return bytes(model.SerializeToString())
@@ -170,6 +184,39 @@ def _matched(graph: Any, signature: Signature) -> list[Any]:
     return found[: len(signature.outputs)]
 
 
+_NODE_S, _ISOLATION_TREE_S = 50e-6, 0.1
+
+
+def converting_s(estimators: Iterable[Any]) -> float:
+    """About how many seconds skl2onnx takes for `estimators`: it goes by the nodes of their trees.
+
+    Each tree of an isolation forest becomes operators of its own, which costs more.
+    """
+    left, seen, found = list(estimators), set[int](), 0.0
+    while left:
+        part = left.pop()
+        kind = type(part)
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if kind.__module__ == "sklearn.tree._tree" and kind.__name__ == "Tree":
+            found += _NODE_S * int(part.node_count)
+        elif isinstance(part, np.ndarray):
+            left += part.ravel().tolist() if part.dtype == object else []
+        elif isinstance(part, list | tuple):
+            left += part
+        elif isinstance(part, dict):
+            left += part.values()
+        elif kind.__module__.startswith("sklearn."):
+            if kind.__name__ == "IsolationForest":
+                found += _ISOLATION_TREE_S * len(part.estimators_)
+            left += getattr(part, "__dict__", {}).values()
+    return found
+
+
 def _line(error: BaseException) -> str:
     said = str(error).strip().splitlines()
+    unknown = re.search(r"shape calculator for type '<class '[\w.]*?(\w+)'>'", str(error))
+    if unknown:
+        return f"skl2onnx does not know {unknown.group(1)}"
     return f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__

@@ -2,14 +2,17 @@
 
 Rules:
 
-1. Candidates are tried in the order of `candidates.py`; one that cannot be built, is not
-   proven or is not faster is kept in the report with the reason.
-2. The first proven candidate that beats the original ends the search (the later ones give up
-   precision for nothing: `thorough` tries them all the same). A later one must be a fifth
-   faster than an earlier one, because the earlier one is closer to the original's arithmetic.
-3. Beating the original means: faster for one row, and not slower than `SLOWER_AT_MOST` times
+1. Every candidate of `candidates.py` is built and proven; those that pass are timed with the
+   original, all in turns. Each stays in the report, with what it lost by.
+2. Beating the original means: faster for one row, and not slower than `SLOWER_AT_MOST` times
    for 1,000 rows.
-4. The search ends after `LONGEST_S` seconds; what was not tried by then is reported so.
+3. The fastest for one row wins. A later candidate must be `LATER_MUST_BE` times as fast as an
+   earlier one, which is closer to the original's arithmetic: noise does not displace an exact
+   graph, and precision is not given up for a little.
+4. Packing stays quick: the generic converter, which takes minutes for large forests, is not
+   asked when that would take more than about `CONVERTING_S` and a graph is proven already, nor
+   ever for more than `CONVERTING_AT_ALL_S`; nothing new is tried after `LONGEST_S`. The report
+   says so.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from foretell.core.field import dense_datatype
 from foretell.core.servable import Servable
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage
-from foretell.packing.compiling.candidates import MIXED, Candidate, builders
+from foretell.packing.compiling.apart import ends_its_process
+from foretell.packing.compiling.candidates import MIXED, Candidate, builders, converting_s
 from foretell.packing.compiling.points import points
 from foretell.packing.compiling.prove import TOLERANCE, Answers, original_answers, prove
 from foretell.runtimes.estimators import EstimatorStage
@@ -40,9 +44,10 @@ from foretell.runtimes.xgboost_files import XGBoostStage
 
 MODEL = "model.onnx"
 SLOWER_AT_MOST = 2.0
+LATER_MUST_BE = 2.0
 LONGEST_S = 20.0
+CONVERTING_S, CONVERTING_AT_ALL_S = 1.5, 15.0
 SIZES = (1, 32, 1000)
-_LATER_MUST_BE = 1.2
 _PER_SIZE_S = 0.12
 _MOST_CALLS = 100
 _ROUNDS = 3
@@ -64,7 +69,6 @@ def compile_chain(
     sample: Batch,
     *,
     seed: int = 0,
-    thorough: bool = False,
 ) -> Compiled:
     """Compile `stages` (opened; `options` are the first step's), proven around `sample`.
 
@@ -74,18 +78,21 @@ def compile_chain(
     compilable = (EstimatorStage, LightGBMStage, XGBoostStage)
     if not all(isinstance(stage, compilable) for stage in stages):
         return Compiled(None, {}, refused("it runs code of its own, or is a graph already"))
-    original = Chain(signature, stages, options)
-    search = _Search(original, sample, seed)
+    search = _Search(Chain(signature, stages, options), sample, seed)
+    needed = converting_s(
+        [stage.estimator for stage in stages if isinstance(stage, EstimatorStage)]
+    )
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="foretell-compile-") as folder:
         for name, build in builders(stages, signature, options, seed):
+            most = CONVERTING_S if search.proven else CONVERTING_AT_ALL_S
             if time.perf_counter() - began > LONGEST_S:
                 search.skip(name, f"not tried: {LONGEST_S:.0f} s were over")
-            elif search.best is not None and not thorough:
-                search.skip(name, f"not tried: {search.best.name} is proven and faster")
+            elif name != MIXED and needed > most:
+                search.skip(name, f"not tried: converting it would take about {needed:,.0f} s")
             else:
                 search.consider(build(), Path(folder))
-    return search.result()
+        return search.result()
 
 
 def refused(reason: str) -> dict[str, Any]:
@@ -94,31 +101,29 @@ def refused(reason: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Won:
-    name: str
+class _Proven:
     candidate: Candidate
-    speed_ups: Mapping[str, float]
+    servable: Servable
+    told: dict[str, Any]
 
 
 class _Search:
-    """The candidates seen so far, and the best of them."""
+    """The candidates seen so far, and those that are proven."""
 
     def __init__(self, original: Servable, sample: Batch, seed: int) -> None:
         self.original = original
         self.sample = sample
         self.seed = seed
-        self.best: _Won | None = None
+        self.proven: list[_Proven] = []
         self.told: list[dict[str, Any]] = []
         self._expected: Answers | None = None
-        self._batches = {size: _batches_of(sample, size) for size in SIZES}
-        self._times: dict[int, float] = {}
 
     def skip(self, name: str, reason: str) -> None:
         """Report a candidate that was not built."""
         self.told.append({"name": name, "built": False, "error": reason, "proven": False})
 
     def consider(self, candidate: Candidate, folder: Path) -> None:
-        """Open, prove and time a candidate, and keep it when it is the best so far."""
+        """Open a candidate and prove it."""
         if self._expected is None:  # the first candidate knows the thresholds
             around = points(self.sample, candidate.cuts, self.seed)
             self._expected = original_answers(self.original, around)
@@ -127,6 +132,11 @@ class _Search:
             return
         told: dict[str, Any] = {"name": candidate.name, "built": True, "error": None}
         self.told.append(told)
+        if candidate.name != MIXED:
+            asked = [batch for batch, _ in self._expected.values()]
+            if (end := ends_its_process(candidate.model, asked, folder)) is not None:
+                told |= {"proven": False, "lost": f"not proven: {end}"}
+                return
         try:
             servable = _opened(candidate, self.original.signature, folder)
         except BadPackage as error:
@@ -136,69 +146,80 @@ class _Search:
         told |= {**proof.describe(), "size": len(candidate.model)}
         if proof.failure is not None:
             told["lost"] = f"not proven: {proof.failure}"
-            return
-        speed_ups = self._speed_ups(servable)
-        told["speed_up"] = speed_ups
-        lost = self._lost(speed_ups)
-        if lost is not None:
-            told["lost"] = lost
-            return
-        if self.best is not None:
-            beaten = next(part for part in self.told if part["name"] == self.best.name)
-            beaten["lost"] = f"{candidate.name} is faster"
-        self.best = _Won(candidate.name, candidate, speed_ups)
-
-    def _lost(self, speed_ups: Mapping[str, float]) -> str | None:
-        if speed_ups["1"] <= 1.0:
-            return f"not faster than the original: {speed_ups['1']:.2f} times for one row"
-        if speed_ups["1000"] < 1.0 / SLOWER_AT_MOST:
-            return (
-                f"slower than the original for 1,000 rows: {speed_ups['1000']:.2f} times, "
-                f"at least {1.0 / SLOWER_AT_MOST:.2f} is asked"
-            )
-        if self.best is not None and speed_ups["1"] < self.best.speed_ups["1"] * _LATER_MUST_BE:
-            return f"no faster than {self.best.name}, which is closer to the original"
-        return None
-
-    def _speed_ups(self, servable: Servable) -> dict[str, float]:
-        """How many times faster than the original, for each number of rows."""
-        found = {}
-        for size in SIZES:
-            make = self._batches[size]
-            if size not in self._times:
-                self._times[size] = _seconds(self.original, make)
-            found[str(size)] = round(self._times[size] / _seconds(servable, make), 2)
-        return found
+        else:
+            self.proven.append(_Proven(candidate, servable, told))
 
     def result(self) -> Compiled:
-        """What won, and the report."""
-        best = self.best
-        reason = None if best else _reason(self.told)
+        """Time what is proven; what won, and the report."""
+        times = self._times()
+        best: _Proven | None = None
+        for one, taken in zip(self.proven, times[1:], strict=True):
+            ratios = {str(n): round(times[0][n] / taken[n], 2) for n in SIZES}
+            one.told["speed_up"] = ratios
+            lost = _lost(ratios, best)
+            if lost is not None:
+                one.told["lost"] = lost
+                continue
+            if best is not None:
+                best.told["lost"] = f"{one.candidate.name} is faster"
+            best = one
         counts: dict[str, int] = {}
         if self._expected is not None:
             counts = {kind: asked.n_rows for kind, (asked, _) in self._expected.items()}
         report = {
-            "chosen": best.name if best else None,
-            "reason": reason,
+            "chosen": best.candidate.name if best else None,
+            "reason": None if best else _reason(self.told),
             "tolerance": TOLERANCE,
             "slower_at_most": SLOWER_AT_MOST,
             "seed": self.seed,
             "points": counts,
-            "original_us": {str(size): round(t * 1e6, 1) for size, t in self._times.items()},
+            "original_us": {str(size): round(t * 1e6, 1) for size, t in times[0].items()},
             "candidates": self.told,
         }
         if best is None:
             return Compiled(None, {}, report)
         return Compiled(best.candidate.model, best.candidate.options, report)
 
+    def _times(self) -> list[dict[int, float]]:
+        """Seconds by rows of the original, and of each proven candidate in order."""
+        servables = [self.original, *(one.servable for one in self.proven)]
+        taken: list[dict[int, float]] = [{} for _ in servables]
+        for size in SIZES if self.proven else ():
+            make = _batches_of(self.sample, size)
+            medians = [[_seconds(servable, make) for servable in servables] for _ in range(_ROUNDS)]
+            for place, of_one in enumerate(zip(*medians, strict=True)):
+                taken[place][size] = min(of_one)
+        return taken
+
+
+def _lost(speed_ups: Mapping[str, float], best: _Proven | None) -> str | None:
+    """Why a proven candidate loses, to the original or to an earlier one."""
+    if speed_ups["1"] <= 1.0:
+        return f"not faster than the original: {speed_ups['1']:.2f} times for one row"
+    if speed_ups["1000"] < 1.0 / SLOWER_AT_MOST:
+        return (
+            f"slower than the original for 1,000 rows: {speed_ups['1000']:.2f} times, "
+            f"at least {1.0 / SLOWER_AT_MOST:.2f} is asked"
+        )
+    if best is not None and speed_ups["1"] < best.told["speed_up"]["1"] * LATER_MUST_BE:
+        return (
+            f"less than {LATER_MUST_BE} times as fast as {best.candidate.name}, "
+            "which is closer to the original"
+        )
+    return None
+
 
 def _reason(told: list[dict[str, Any]]) -> str:
-    """Why the original is served, in one sentence: what became of the first candidate."""
+    """Why the original is served, in one sentence: what became of the first, and of one more."""
+    if not told:
+        return "no candidate was tried"
+    words = []
     for part in told:
         if "lost" in part:
-            return f"the {part['name']} graph is {part['lost']}"
-    first = next((part for part in told if part["name"] == MIXED), None)
-    return str(first["error"]) if first else "no candidate was tried"
+            words.append(f"the {part['name']} graph is {part['lost']}")
+        elif part["name"] == MIXED:
+            words.append(str(part["error"]))
+    return "; ".join(words[:2])
 
 
 def _opened(candidate: Candidate, signature: Signature, folder: Path) -> Servable:
@@ -227,16 +248,13 @@ def _batches_of(sample: Batch, size: int) -> Callable[[], Batch]:
 
 
 def _seconds(servable: Servable, make: Callable[[], Batch]) -> float:
-    """The best of a few medians of one call, in seconds."""
-    medians = []
-    for _ in range(_ROUNDS):
-        taken: list[float] = []
-        left = _PER_SIZE_S / _ROUNDS
-        while len(taken) < _MOST_CALLS and (left > 0.0 or not taken):
-            batch = make()
-            start = time.perf_counter()
-            servable.predict(batch)
-            taken.append(time.perf_counter() - start)
-            left -= taken[-1]
-        medians.append(median(taken))
-    return min(medians)
+    """The median of one call, in seconds."""
+    taken: list[float] = []
+    left = _PER_SIZE_S / _ROUNDS
+    while len(taken) < _MOST_CALLS and (left > 0.0 or not taken):
+        batch = make()
+        start = time.perf_counter()
+        servable.predict(batch)
+        taken.append(time.perf_counter() - start)
+        left -= taken[-1]
+    return median(taken)

@@ -4,6 +4,7 @@ Kinds, each a batch that the signature accepts:
 
 - `sample`      rows as they were given
 - `perturbed`   the same with numbers moved by up to a part in a hundred, or by whole spreads
+- `shuffled`    every column as in another row of the sample: values that never met, and ties
 - `thresholds`  rows of the sample with one number at a threshold of a tree, or a few
                 representable float32 and float64 steps beside it, mapped back through scalers
 - `missing`     rows with fields left out, where that is allowed
@@ -25,6 +26,7 @@ from foretell.packing.compiling.drawing.graph import Cut, Origin
 
 _SAMPLE_ROWS = 300
 _PERTURBED_ROWS = 300
+_SHUFFLED_ROWS = 1000
 _CUTS = 100
 _OTHER_ROWS = 60
 _HALF_STEPS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
@@ -55,6 +57,7 @@ def points(sample: Batch, cuts: Sequence[Cut], seed: int) -> Points:
     made = {
         "sample": base,
         "perturbed": _perturbed(base, fields, random),
+        "shuffled": _shuffled(base, random),
         "thresholds": _adjacent(base, fields, cuts, random),
         "missing": _missing(base, fields, random),
         "unseen": _unseen(base, fields, random),
@@ -68,6 +71,12 @@ def points(sample: Batch, cuts: Sequence[Cut], seed: int) -> Points:
 def _drawn(base: list[Array], n_rows: int, random: np.random.Generator) -> list[Array]:
     rows = random.integers(0, len(base[0]), n_rows)
     return [column[rows].copy() for column in base]
+
+
+def _shuffled(base: list[Array], random: np.random.Generator) -> list[Array]:
+    if len(base) < 2:
+        return []
+    return [column[random.integers(0, len(column), _SHUFFLED_ROWS)] for column in base]
 
 
 def fitted(field: Field, values: Array) -> Array:

@@ -56,6 +56,7 @@ Answers = dict[str, tuple[Batch, Batch]]
 """Kind -> the points that the original answers, and its answers."""
 
 _MOST_CALLS = 64
+_LONGEST = 160
 
 
 def original_answers(original: Servable, points: Points) -> Answers:
@@ -94,8 +95,8 @@ def prove(candidate: Servable, expected: Answers) -> Proof:
         try:
             given = candidate.predict(batch)
         except Exception as error:  # noqa: BLE001  a candidate may fail in any way
-            said = str(error).strip().splitlines()
-            proof.failure = f"fails on {kind} points: {said[0] if said else type(error).__name__}"
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            proof.failure = f"fails on {kind} points: {said[0][:_LONGEST]}"
             return proof
         told = _compare(proof, kind, given, wanted)
         if told is not None and proof.failure is None:

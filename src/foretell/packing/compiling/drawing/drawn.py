@@ -38,7 +38,7 @@ class Drawn:
 
 def flat(graph: Graph, column: str) -> str:
     """A column [N, 1] as [N]."""
-    return graph.reshape(column, -1)
+    return graph.flat(column)
 
 
 def sigmoid(graph: Graph, raw: str) -> str:
@@ -65,8 +65,8 @@ def greatest(graph: Graph, values: str) -> str:
 def above(graph: Graph, raw: str, limit: float = 0.0, *, equal: bool = False) -> str:
     """Whether a column [N, 1] of float64 is above `limit`, as an index [N]."""
     kind = "GreaterOrEqual" if equal else "Greater"
-    over = graph.op(kind, flat(graph, raw), graph.constant(limit, np.float64))
-    return graph.cast_name(over, np.int64)
+    over = graph.op(kind, raw, graph.constant(limit, np.float64))
+    return flat(graph, graph.cast_name(over, np.int64))
 
 
 def binary(graph: Graph, raw: str, classes: Array, *, equal: bool = False) -> Drawn:

@@ -90,6 +90,7 @@ class Graph:
     outputs: list[Any] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
     _known: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    _columns: dict[str, str] = field(default_factory=dict)
 
     def input(self, name: str, dtype: np.dtype[Any], width: int) -> None:
         """Declare an input [N, width]."""
@@ -97,10 +98,16 @@ class Graph:
         self.inputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), [None, width]))
 
     def output(self, name: str, source: str, dtype: np.dtype[Any], sizes: Sequence[int]) -> None:
-        """Declare the tensor `source` as the output `name` of shape [N, *sizes]."""
+        """Declare the tensor `source` as the output `name` of shape [N, *sizes].
+
+        A column that was only made flat for this is declared as the column [N, 1] that it was:
+        its runtime reads both alike, and every node costs a row.
+        """
         helper = onnx_module().helper
-        self.nodes.append(helper.make_node("Identity", [source], [name]))
         shape = [None, *sizes]
+        if source in self._columns:
+            source, shape = self._columns[source], [None, 1]
+        self.nodes.append(helper.make_node("Identity", [source], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), shape))
 
     def constant(self, value: Any, dtype: Any = None) -> str:
@@ -165,6 +172,12 @@ class Graph:
         """`name` in shape `sizes`, -1 the number of rows."""
         return self.op("Reshape", name, self.constant(sizes, np.int64))
 
+    def flat(self, column: str) -> str:
+        """The column [N, 1] called `column` as [N]."""
+        name = self.reshape(column, -1)
+        self._columns[name] = column
+        return name
+
     def cut(self, tensor: Tensor, place: int, thresholds: Array) -> None:
         """Remember `thresholds` on column `place` of `tensor`, when a raw column is behind it."""
         origin = tensor.origins[place]
@@ -175,7 +188,14 @@ class Graph:
         """The finished model. Raises Unfaithful when ONNX itself refuses it."""
         onnx = onnx_module()
         helper = onnx.helper
-        drawn = helper.make_graph(self.nodes, "foretell", self.inputs, self.outputs, self.constants)
+        wanted = {output.name for output in self.outputs}
+        nodes = []
+        for node in reversed(self.nodes):  # what nothing asks for is left out
+            if wanted.intersection(node.output):
+                wanted.update(node.input)
+                nodes.append(node)
+        kept = [constant for constant in self.constants if constant.name in wanted]
+        drawn = helper.make_graph(nodes[::-1], "foretell", self.inputs, self.outputs, kept)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
         model = helper.make_model(drawn, opset_imports=opsets, ir_version=IR_VERSION)
         model.producer_name = "foretell"

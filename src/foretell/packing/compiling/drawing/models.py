@@ -36,7 +36,7 @@ def draw(graph: Graph, model: Any, sheet: Sheet) -> Drawn:
     if kind in boosters.MODELS and module in ("lightgbm", "xgboost"):
         return boosters.MODELS[kind](graph, model, sheet)
     if module != "sklearn":
-        raise Unfaithful(f"there is no drawing of {kind}")
+        raise Unfaithful(f"there is no exact graph of {kind}")
     if kind == "Pipeline":
         for _, step in model.steps[:-1]:
             sheet = draw_step(graph, step, sheet)
@@ -50,7 +50,7 @@ def draw(graph: Graph, model: Any, sheet: Sheet) -> Drawn:
     if kind in _COMPOSED:
         return _COMPOSED[kind](graph, model, sheet)
     if kind not in _SINGLE:
-        raise Unfaithful(f"there is no drawing of {kind}")
+        raise Unfaithful(f"there is no exact graph of {kind}")
     return _SINGLE[kind](graph, model, sheet.matrix(graph))
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from foretell.core.field import Datatype
+from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.packing.compiling.drawing.graph import Graph, Origin, Tensor, Unfaithful
 from foretell.runtimes.tables import TableForm
@@ -83,9 +84,6 @@ def first_sheet(graph: Graph, signature: Signature, form: TableForm) -> Sheet:
     places = {name: place for place, name in enumerate(names)}
     if form.kind == "texts" or any(field.shape for field in fields):
         raise Unfaithful("it takes texts or arrays, not columns")
-    for field in fields:
-        if field.datatype is Datatype.BOOL and field.nullable:
-            raise Unfaithful(f"{field.name!r} may be true, false or missing")
     if signature.dense is not None:
         dtype = signature.dense.numpy
         origins = tuple(Origin(place) for place in range(len(fields)))
@@ -103,14 +101,20 @@ def first_sheet(graph: Graph, signature: Signature, form: TableForm) -> Sheet:
             behind = tuple(Origin(places[field.name]) for field in kept)
         whole = Tensor(group, np.dtype(kind), behind)
         if group == NUMBERS and not texts and form.kind != "frame":
-            common = np.result_type(*(field.datatype.numpy for field in fields))
+            common = np.result_type(*(_dtype(field) for field in fields))
             return Sheet((graph.cast(whole, common),), names)
         for place, field in enumerate(kept):
             one = graph.pick(whole, [place])
-            columns[field.name] = graph.cast(one, field.datatype.numpy)
+            columns[field.name] = graph.cast(one, _dtype(field))
     return Sheet(
         tuple(columns[name] for name in names),
         names,
         form.marker is not None,
         frozenset(form.categorical),
     )
+
+
+def _dtype(field: Field) -> np.dtype[Any]:
+    """Of a column in the original's arithmetic; a boolean that may be missing is 0, 1 or NaN."""
+    boxed = field.datatype is Datatype.BOOL and field.nullable
+    return np.dtype(np.float64) if boxed else field.datatype.numpy

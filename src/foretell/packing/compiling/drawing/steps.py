@@ -56,7 +56,7 @@ def draw_step(graph: Graph, step: Any, sheet: Sheet) -> Sheet:
     if hasattr(step, "get_support"):
         return sheet.select(graph, step.get_support(indices=True))
     if kind not in _NUMERIC:
-        raise Unfaithful(f"there is no drawing of {kind}")
+        raise Unfaithful(f"there is no exact graph of {kind}")
     return matrix_sheet(_NUMERIC[kind](graph, step, _floats(graph, sheet.matrix(graph))))
 
 
