@@ -208,6 +208,22 @@ def test_choosing_measures() -> None:
         sum(range(8_000_000))
         return quick(batch)
 
+    def in_python(batch: Batch) -> Batch:
+        # gives the interpreter back, but only when asked for 5 ms
+        enough = time.perf_counter() + 0.02
+        while time.perf_counter() < enough:
+            pass
+        return quick(batch)
+
+    slow_once = iter([0.1])
+
+    def quick_from_then_on(batch: Batch) -> Batch:
+        # as quick as a thread's start: there is hardly any time to measure
+        time.sleep(next(slow_once, 0.0003))
+        return quick(batch)
+
+    assert choose(in_python, of(1)) is ExecutorKind.PROCESS
+    assert choose(quick_from_then_on, of(1)) is ExecutorKind.THREAD
     assert choose(quick, of(1)) is ExecutorKind.INLINE
     assert choose(slow_but_polite, of(1)) is ExecutorKind.THREAD
     assert choose(stubborn, of(1)) is ExecutorKind.PROCESS

@@ -47,14 +47,17 @@ class RestLimits:
 
 
 class Endpoint:
-    """One path: whom it asks, how its bodies read and write, and whether it runs on the loop."""
+    """One path: whom it asks, and how its bodies read and write.
 
-    __slots__ = ("_codec", "_fields", "encode", "inline", "many", "target")
+    `quick`: one row on the event loop, which is answered before its caller could leave.
+    """
+
+    __slots__ = ("_codec", "_fields", "encode", "many", "quick", "target")
 
     def __init__(self, target: Target, codec: JsonRows, *, many: bool, inline: bool) -> None:
         self.target = target
         self.many = many
-        self.inline = inline
+        self.quick = inline and not many
         self._codec = codec
         self._fields = codec.signature.inputs
         self.encode = codec.encode_rows if many else codec.encode_row
@@ -129,7 +132,7 @@ class HotRoutes:
                 endpoint.decode(sent, limits.max_rows),
                 Call(request_id, deadline),
             )
-            answer = await (asked if endpoint.inline else unless_gone(receive, asked))
+            answer = await (asked if endpoint.quick else unless_gone(receive, asked))
             model = answer.model if verbose else None
             body = endpoint.encode(answer.outputs, answer.version, model=model)
         except ClientGone:
