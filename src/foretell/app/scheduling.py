@@ -5,7 +5,7 @@ core at once: under many connections the event loop was interrupted for nearly e
 Under the policy SCHED_BATCH a thread that wakes up waits for its turn, so answers leave together.
 It also waits for whatever else runs on the core, so quiet servers keep the usual policy.
 
-Measured in docs/decisions/0008. Linux only; where the policy cannot be set, nothing changes.
+Measured in docs/decisions/0009. Linux only; where the policy cannot be set, nothing changes.
 """
 
 import logging
