@@ -118,6 +118,12 @@ class Batching(RuleBasedStateMachine):
     def turn(self) -> None:
         self.loop.turn()
 
+    @rule()
+    def nothing_that_may_run_is_kept(self) -> None:
+        self.loop.turn_until_quiet()
+        due = self.batcher._planner.due_at()
+        assert due is None or due > self.loop.now
+
     @rule(step=st.floats(0, 0.5))
     def time_passes(self, step: float) -> None:
         self.loop.now += step

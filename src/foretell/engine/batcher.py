@@ -65,6 +65,7 @@ class Batcher:
         self._pace = Pace()
         self._planner: BatchPlanner[_Request] = BatchPlanner(limits, places=executor.places)
         self._scheduled = False
+        self._alarm: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, batch: Batch, deadline: float | None = None) -> asyncio.Future[Batch]:
@@ -104,13 +105,19 @@ class Batcher:
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         due = self._planner.due_at()
-        if due is None or self._scheduled:
+        if due is None:
             return
-        self._scheduled = True
-        if due <= self._clock():
+        if due > self._clock():
+            if self._alarm is None:
+                self._alarm = loop.call_at(due, self._ring, loop)
+        elif not self._scheduled:
+            self._scheduled = True
             loop.call_soon(self._turn, loop)
-        else:
-            loop.call_at(due, self._turn, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The wait that was asked for is over, for whoever waited first when it began."""
+        self._alarm = None
+        self._turn(loop)
 
     def _start(
         self, parts: Sequence[Part[_Request]], now: float, loop: asyncio.AbstractEventLoop
