@@ -77,6 +77,7 @@ class Kept:
 
     def section(self) -> Section:
         """The table, the run it is of, and the verdicts."""
+        run = f"another run, of {self.machine.date}"
         absent = {one.name: one.reason for one in self.servers}
         warning = busy(others([one.others_percent for one in self.medians]))
         return Section(
@@ -92,10 +93,7 @@ class Kept:
             COLUMNS,
             list(self.rows()),
             [
-                replace(
-                    one,
-                    why="; ".join(filter(None, (one.why, f"another run, of {self.machine.date}"))),
-                )
+                replace(one, why=f"{one.why}; {run}" if one.why else run)
                 for one in judge_peers(self.medians, absent, self.failures)
             ],
             labels=1,
