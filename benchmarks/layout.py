@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.budgets import WORDS, Verdict
+from benchmarks.conditions import Conditions
 from benchmarks.sections import Section
 
 _STYLES = {"held": "green", "missed": "red"}
@@ -54,11 +55,43 @@ def conclude(console: Console, verdicts: Sequence[Verdict], warning: str) -> Non
         console.print(warning, style="yellow")
 
 
-def budgets(verdicts: Sequence[Verdict], warning: str) -> Iterator[str]:
-    """The lines of a page about its budgets: how many, each, and what to think of them."""
-    yield from ("## Budgets", "", tally(verdicts), "")
-    yield from (f"- **{verdict.word}**: {verdict}" for verdict in verdicts)
-    yield from ("", warning, "") if warning else ("",)
+class Reported(Protocol):
+    """What a page tells of a run."""
+
+    @property
+    def conditions(self) -> Conditions:
+        """How to do it again, and where."""
+
+    @property
+    def sections(self) -> Sequence[Section]:
+        """Its parts."""
+
+    @property
+    def verdicts(self) -> Sequence[Verdict]:
+        """What became of its budgets."""
+
+    @property
+    def warning(self) -> str:
+        """What to think of them."""
+
+
+def page(title: str, run: Reported, how: str) -> Iterator[str]:
+    """The lines of a page as far as it is alike: charts, budgets, `how` it was done, tables.
+
+    `how` is a format with the fields rounds and seconds.
+    """
+    told = run.conditions
+    yield from (f"# {title}", "", f"Reproduce with `{told.command}`.", "")
+    for section in run.sections:
+        for name in section.charts:
+            yield from (f"![{name.partition('.')[0].replace('_', ' ')}]({name})", "")
+    yield from ("## Budgets", "", tally(run.verdicts), "")
+    yield from (f"- **{verdict.word}**: {verdict}" for verdict in run.verdicts)
+    yield from ("", run.warning, "") if run.warning else ("",)
+    yield from ("## How it is measured", "")
+    yield from (how.format(rounds=told.rounds, seconds=told.seconds), "")
+    for section in run.sections:
+        yield from markdown(section)
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:

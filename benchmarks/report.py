@@ -72,20 +72,10 @@ class Run:
 
     def as_markdown(self) -> str:
         """The report as benchmarks/RESULTS.md holds it."""
-        told = self.conditions
+        told = self.conditions.machine
         lines = [
-            "# What a request costs",
-            "",
-            f"Reproduce with `{told.command}`.",
-            "",
-            *(f"![{name.partition('.')[0].replace('_', ' ')}]({name})\n" for name in self.charts),
-            *layout.budgets(self.verdicts, self.warning),
-            "## How it is measured",
-            "",
-            _HOW.format(rounds=told.rounds, seconds=told.seconds),
-            "",
-            *(line for section in self.sections for line in layout.markdown(section)),
-            *layout.machine_lines(told.machine),
-            f"- versions: {layout.listed(told.machine['versions'])}",
+            *layout.page("What a request costs", self, _HOW),
+            *layout.machine_lines(told),
+            f"- versions: {layout.listed(told['versions'])}",
         ]
         return "\n".join(lines) + "\n"

@@ -3,6 +3,8 @@
     python -m benchmarks.run            # about ten minutes; writes RESULTS.md, results.json, charts
     python -m benchmarks.run --quick    # a minute or two, for a look; writes nothing
 
+The section on the peers measures nothing: it shows what `make peers` kept.
+
 Exit codes: 0 no budget was missed, 1 one was, 2 the benchmark could not run or a server gave a
 wrong answer.
 """

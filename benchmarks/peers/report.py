@@ -38,9 +38,7 @@ _HOW = (
     "are those of the server's whole process tree, idle work included; memory that processes "
     "share counts in each. All numbers are medians of {rounds} rounds of {seconds} s, each with a "
     "fresh server. Where a peer batches by waiting, its wait shows in the p50 of one connection."
-)
-_RATIOS = (
-    "`× Foretell` is the CPU per request in relation to Foretell's with the same kind of model; "  # noqa: RUF001
+    "\n\n`× Foretell` is the CPU per request in relation to Foretell's with the same kind of model; "  # noqa: RUF001
     "`× Foretell, compiled` is in relation to what Foretell does unless told otherwise."  # noqa: RUF001
 )
 
@@ -149,21 +147,9 @@ class Run:
 
     def as_markdown(self) -> str:
         """The report as benchmarks/PEERS.md holds it."""
-        told = self.conditions
         lacking = list(self.lacking()) or ["Nothing: every server was measured in every round."]
         lines = [
-            "# Foretell and its peers",
-            "",
-            f"Reproduce with `{told.command}`.",
-            "",
-            *layout.budgets(self.verdicts, self.warning),
-            "## How it is measured",
-            "",
-            _HOW.format(rounds=told.rounds, seconds=told.seconds),
-            "",
-            _RATIOS,
-            "",
-            *(line for section in self.sections for line in layout.markdown(section)),
+            *layout.page("Foretell and its peers", self, _HOW),
             "## What is lacking",
             "",
             *(f"- {line}" for line in lacking),
@@ -172,7 +158,7 @@ class Run:
             "",
             *(f"- {one.name} ({one.spoken() or 'absent'}): {one.how}" for one in self.servers),
             "",
-            *layout.machine_lines(told.machine),
+            *layout.machine_lines(self.conditions.machine),
             f"- model libraries: {_libraries(self.servers)}",
         ]
         return "\n".join(lines) + "\n"

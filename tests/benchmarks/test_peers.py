@@ -10,13 +10,25 @@ import pytest
 from benchmarks.budgets import Verdict
 from benchmarks.conditions import Conditions
 from benchmarks.harness import Measurement
+from benchmarks.peers.apps import churn
 from benchmarks.peers.budgets import BUDGETS, judge_peers
 from benchmarks.peers.environments import requirements
 from benchmarks.peers.kept import FILE, peers
 from benchmarks.peers.measuring import Failure, same
 from benchmarks.peers.report import Run, Served
-from benchmarks.peers.table import FORETELL, ONNX, PEERS, SKLEARN, load_name, server_name
+from benchmarks.peers.table import (
+    FORETELL,
+    ONNX,
+    PEERS,
+    SKLEARN,
+    load_name,
+    plain_answer,
+    server_name,
+)
+from benchmarks.scenarios import linear
 from benchmarks.sections import Effort
+from benchmarks.servers import repository
+from examples.train_churn_synthetic import CUSTOMER
 
 LEAVES_A_SESSION_BEHIND = """
 import subprocess
@@ -144,3 +156,15 @@ def test_the_committed_numbers_are_of_the_shape_that_is_read() -> None:
     section = peers(effort(FILE.parent), FILE)
     assert {row[0] for row in section.rows} >= {FORETELL, "mosec"}
     assert "held" in {verdict.word for verdict in section.verdicts}
+
+
+@pytest.mark.parametrize("kind", [ONNX, SKLEARN])
+def test_the_peers_model_gives_the_right_answer_from_either_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = linear(tmp_path)
+    graph = repository(site) / "churn" / "1.0.0" / "model.onnx"
+    monkeypatch.setenv("MODEL", str(graph if kind == ONNX else site.model_folder))
+    (told,) = churn.answers(churn.load(), [CUSTOMER])
+    right = site.answer["prediction"], site.answer["probability"]
+    assert same(plain_answer(told), right)
