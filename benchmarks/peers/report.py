@@ -38,7 +38,8 @@ _HOW = (
     "are those of the server's whole process tree, idle work included; memory that processes "
     "share counts in each. All numbers are medians of {rounds} rounds of {seconds} s, each with a "
     "fresh server. Where a peer batches by waiting, its wait shows in the p50 of one connection."
-    "\n\n`× Foretell` is the CPU per request in relation to Foretell's with the same kind of model; "  # noqa: RUF001
+    "\n\n"
+    "`× Foretell` is the CPU per request in relation to Foretell's with the same kind of model; "  # noqa: RUF001
     "`× Foretell, compiled` is in relation to what Foretell does unless told otherwise."  # noqa: RUF001
 )
 
