@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test lint bench clean
+.PHONY: help venv demo check test lint bench peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ test: lint ## what check does, with all tests
 bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx and wrk)
 	@$(BIN)/python -m benchmarks.run
 
-clean: ## remove what was made here: .venv, .demo, caches
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+peers: venv ## measure other model servers, too (installs some 4 GB into .bench on the first run)
+	@$(BIN)/python -m benchmarks.peers
+
+clean: ## remove what was made here: .venv, .demo, .bench, caches
+	rm -rf $(VENV) .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

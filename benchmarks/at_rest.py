@@ -53,8 +53,7 @@ class Resting:
 
 def at_rest(effort: Effort) -> Section:
     """Measure and judge. Raises BenchFailed."""
-    folder = effort.folder / "at-rest"
-    folder.mkdir()
+    folder = effort.own("at-rest")
     site = boosted(folder)
     (load,) = one_row(site, [32], effort.seconds)
     seconds, starts = (4, 2) if effort.quick else (10, 5)

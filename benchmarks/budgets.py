@@ -4,8 +4,10 @@ Most budgets are ratios of two measurements of one run, because absolute times d
 machine to machine and from hour to hour.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmarks.harness import Measurement
@@ -26,8 +28,13 @@ class Limit:
         return measured >= self.number if self.smallest else measured <= self.number
 
     def spoken(self, number: float) -> str:
-        """`number` with the unit: 5.31×, 0.4 %, 97 MiB."""  # noqa: RUF002
+        """`number` with the unit: 5.31×, 0.4 %, 97 MiB.
+
+        Where rounding would change whether it keeps to the limit, it has more digits.
+        """  # noqa: RUF002
         digits = 0 if abs(number) >= 100 else 2 if abs(number) < 10 else 1
+        while math.isfinite(number) and self.holds(round(number, digits)) != self.holds(number):
+            digits += 1
         text = f"{number:,.{digits}f}"
         if "." in text:
             text = text.rstrip("0").rstrip(".")
@@ -47,24 +54,33 @@ def at_least(number: float, unit: str = "×") -> Limit:  # noqa: RUF001
     return Limit(number, unit, smallest=True)
 
 
+WORDS = ("held", "missed", "not measured")
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run says of a limit; `measured` None: the run did not measure it."""
+    """What a run says of a limit; `measured` None: the run did not measure it.
+
+    `why` is what else there is to say, such as the reason.
+    """
 
     says: str
     limit: Limit
     measured: float | None
+    why: str = ""
 
     @property
     def word(self) -> str:
-        """`held`, `missed` or `not measured`."""
+        """One of WORDS."""
         if self.measured is None:
             return "not measured"
         return "held" if self.limit.holds(self.measured) else "missed"
 
     def __str__(self) -> str:
-        told = "" if self.measured is None else f"{self.limit.spoken(self.measured)}, "
-        return f"{self.says}: {told}{self.limit}"
+        told = [str(self.limit)]
+        if self.measured is not None:
+            told.insert(0, self.limit.spoken(self.measured))
+        return f"{self.says}: {', '.join(told)}" + (f" ({self.why})" if self.why else "")
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -73,14 +89,14 @@ class Verdict:
             "limit": str(self.limit),
             "measured": self.measured,
             "verdict": self.word,
+            **({"why": self.why} if self.why else {}),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """In `scenario`, under `load`: `server`'s `metric`, divided by that of `against`."""
+    """Under `load`: `server`'s `metric`, divided by that of `against`."""
 
-    scenario: str
     says: str
     load: str
     server: str
@@ -89,60 +105,66 @@ class Budget:
     limit: Limit
 
 
-BUDGETS = (
-    Budget(
-        scenario="one-row",
-        says="one row, 32 connections: Foretell's CPU per request over the floor's",
-        load="one row, 32 connections",
-        server="foretell",
-        against="floor",
-        metric="cpu_us",
-        limit=at_most(6),
-    ),
-    Budget(
-        scenario="one-row",
-        says="one row, 32 connections: the usual recipe's CPU per request over Foretell's",
-        load="one row, 32 connections",
-        server="usual recipe",
-        against="foretell",
-        metric="cpu_us",
-        limit=at_least(40),
-    ),
-    Budget(
-        scenario="one-row",
-        says="one row, 1 connection: Foretell's p50 over the usual recipe's",
-        load="one row, 1 connection",
-        server="foretell",
-        against="usual recipe",
-        metric="p50_ms",
-        limit=at_most(0.6),
-    ),
-    *(
+# By the scenario that measures them (scenarios.py).
+BUDGETS = {
+    "one-row": (
         Budget(
-            scenario="many-rows",
-            says=f"{load}: Foretell's CPU over that of decoding, one model call and encoding",
-            load=load,
-            server="foretell",
-            against="lower bound",
-            metric="cpu_us",
-            limit=at_most(1.5),
+            "one row, 32 connections: Foretell's CPU per request over the floor's",
+            "one row, 32 connections",
+            "foretell",
+            "floor",
+            "cpu_us",
+            at_most(6),
+        ),
+        Budget(
+            "one row, 32 connections: the usual recipe's CPU per request over Foretell's",
+            "one row, 32 connections",
+            "usual recipe",
+            "foretell",
+            "cpu_us",
+            at_least(40),
+        ),
+        Budget(
+            "one row, 1 connection: Foretell's p50 over the usual recipe's",
+            "one row, 1 connection",
+            "foretell",
+            "usual recipe",
+            "p50_ms",
+            at_most(0.6),
+        ),
+    ),
+    "many-rows": tuple(
+        Budget(
+            f"{load}: Foretell's CPU over that of decoding, one model call and encoding",
+            load,
+            "foretell",
+            "lower bound",
+            "cpu_us",
+            at_most(1.5),
         )
         for load in ("1,000 objects", "1,000 arrays", "100,000 objects")
     ),
-)
+}
 
 
-def judge(scenario: str, found: Sequence[Measurement]) -> list[Verdict]:
-    """A verdict for every budget of `scenario`, from one measurement a server and load."""
+def judge(
+    budgets: Sequence[Budget],
+    found: Sequence[Measurement],
+    reasons: Mapping[str, str] = MappingProxyType({}),
+) -> list[Verdict]:
+    """A verdict for every budget, from one measurement a server and load.
+
+    `reasons` say by server why it was not measured.
+    """
     numbers = {(one.server, one.load): one for one in found}
     verdicts = []
-    for budget in BUDGETS:
-        if budget.scenario != scenario:
-            continue
-        ours = numbers.get((budget.server, budget.load))
-        theirs = numbers.get((budget.against, budget.load))
-        ratio: float | None = None
-        if ours is not None and theirs is not None:
-            ratio = getattr(ours, budget.metric) / getattr(theirs, budget.metric)
-        verdicts.append(Verdict(budget.says, budget.limit, ratio))
+    for budget in budgets:
+        names = (budget.server, budget.against)
+        there = [numbers[name, budget.load] for name in names if (name, budget.load) in numbers]
+        if len(there) == len(names):
+            ours, theirs = (getattr(one, budget.metric) for one in there)
+            verdicts.append(Verdict(budget.says, budget.limit, ours / theirs))
+        else:
+            why = "; ".join(reasons[name] for name in names if name in reasons)
+            verdicts.append(Verdict(budget.says, budget.limit, None, why))
     return verdicts

@@ -1,13 +1,13 @@
 """A comparison is the section of one scenario: its servers in turn, under its loads."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 
-from benchmarks.budgets import judge
+from benchmarks.budgets import BUDGETS, judge
 from benchmarks.chart import cpu_chart
-from benchmarks.harness import Measurement, medians, run_rounds
+from benchmarks.harness import Measurement, run_rounds
+from benchmarks.percentiles import medians
 from benchmarks.scenarios import ONE_ROW, Ratio, Scenario
-from benchmarks.sections import Effort, Section
+from benchmarks.sections import Effort, Section, kept
 from benchmarks.servers import SERVERS
 
 CHART = "cpu_per_request.svg"
@@ -17,8 +17,7 @@ _AFTER = ("requests/s", "p50 ms", "p99 ms", "RSS MiB", "others, %")
 
 def compare(scenario: Scenario, effort: Effort) -> Section:
     """Measure `scenario` and judge its budgets. Raises BenchFailed."""
-    folder = effort.folder / scenario.name
-    folder.mkdir()
+    folder = effort.own(scenario.name)
     site = scenario.prepare(folder)
     wanted = [n for n in scenario.servers if effort.servers is None or n in effort.servers]
     found = run_rounds(
@@ -29,19 +28,16 @@ def compare(scenario: Scenario, effort: Effort) -> Section:
         logs=folder,
         tell=effort.tell,
     )
-    middle = sorted(medians(found), key=lambda one: scenario.servers.index(one.server))
+    middle = sorted(medians(found, labels=2), key=lambda one: scenario.servers.index(one.server))
     return Section(
         scenario.title,
         scenario.text,
         (*_BEFORE, *(ratio.title for ratio in scenario.ratios), *_AFTER),
         list(rows(middle, scenario.ratios)),
-        judge(scenario.name, middle),
+        judge(BUDGETS.get(scenario.name, ()), middle),
         charts={CHART: cpu_chart(middle)} if scenario.name == ONE_ROW else {},
         others=[one.others_percent for one in found],
-        data={
-            "medians": [asdict(one) for one in middle],
-            "measured": [asdict(one) for one in found],
-        },
+        data=kept(middle, found),
     )
 
 

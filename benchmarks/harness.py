@@ -11,14 +11,13 @@ import math
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -375,21 +374,3 @@ def _visit(
         for load in loads:
             check_answer(server, load)
     return found
-
-
-def medians(found: Sequence[Measurement]) -> list[Measurement]:
-    """One measurement a server and load: the median of each number over the rounds."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for one in found:
-        groups.setdefault((one.server, one.load), []).append(asdict(one))
-    return [
-        Measurement(
-            *key,
-            **{
-                name: statistics.median(one[name] for one in group)
-                for name in group[0]
-                if name not in ("server", "load")
-            },
-        )
-        for key, group in groups.items()
-    ]

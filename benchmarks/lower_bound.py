@@ -65,7 +65,7 @@ def answering(graph: Path, body: bytes) -> Callable[[], bytes]:
         labels, probabilities = session.run(None, {matrix: table})
         return encode(
             {
-                "predictions": labels.tolist(),
+                "predictions": labels.reshape(-1).tolist(),  # a column, in some graphs
                 "probabilities": probabilities.tolist(),
                 "model_version": "1.0.0",
             }

@@ -14,20 +14,23 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from benchmarks.budgets import Limit, at_least
+
 Data = tuple[Any, Any]
 """A DataFrame of the columns and what is to be predicted."""
 
-FOREST_AT_LEAST, BOOSTING_AT_LEAST = 100.0, 20.0
+FOREST, BOOSTING = at_least(100), at_least(20)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`at_least`: how many times as fast one row has to be, where a budget says so."""
+    """`limit` is for how many times as fast one row has to be; a quick run has the `quick` ones."""
 
     name: str
     make: Callable[[], Any]
     data: Callable[[], Data]
-    at_least: float | None = None
+    limit: Limit | None = None
+    quick: bool = False
 
 
 @cache
@@ -76,25 +79,27 @@ MODELS = (
         "random forest, classes",
         lambda: ensemble.RandomForestClassifier(100, random_state=0),
         cancer,
-        FOREST_AT_LEAST,
+        FOREST,
+        quick=True,
     ),
     Model(
         "random forest, numbers",
         lambda: ensemble.RandomForestRegressor(100, random_state=0),
         diabetes,
-        FOREST_AT_LEAST,
+        FOREST,
     ),
     Model(
         "gradient boosting, classes",
         lambda: ensemble.GradientBoostingClassifier(random_state=0),
         cancer,
-        BOOSTING_AT_LEAST,
+        BOOSTING,
+        quick=True,
     ),
     Model(
         "gradient boosting, numbers",
         lambda: ensemble.GradientBoostingRegressor(random_state=0),
         diabetes,
-        BOOSTING_AT_LEAST,
+        BOOSTING,
     ),
     Model(
         "scaled gradient boosting, classes",
@@ -102,13 +107,13 @@ MODELS = (
             StandardScaler(), ensemble.GradientBoostingClassifier(random_state=0)
         ),
         cancer,
-        BOOSTING_AT_LEAST,
+        BOOSTING,
     ),
     Model(
         "scaled gradient boosting, numbers",
         lambda: make_pipeline(StandardScaler(), ensemble.GradientBoostingRegressor(random_state=0)),
         diabetes,
-        BOOSTING_AT_LEAST,
+        BOOSTING,
     ),
     Model(
         "histogram gradient boosting, classes",
@@ -131,11 +136,12 @@ MODELS = (
         "telco churn, logistic regression",
         lambda: _mixed(linear_model.LogisticRegression(max_iter=1000)),
         telco,
+        quick=True,
     ),
     Model(
         "telco churn, gradient boosting",
         lambda: _mixed(ensemble.GradientBoostingClassifier(random_state=0)),
         telco,
-        BOOSTING_AT_LEAST,
+        BOOSTING,
     ),
 )

@@ -10,13 +10,12 @@ Rules:
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,8 @@ from benchmarks.harness import (
     sharing,
     wait_until_quiet,
 )
-from benchmarks.sections import Effort, Section
+from benchmarks.percentiles import medians
+from benchmarks.sections import Effort, Section, kept
 from benchmarks.servers import pack, serve
 from benchmarks.slow_models import CALL_S
 from benchmarks.together import slow_load
@@ -42,6 +42,9 @@ from benchmarks.together import slow_load
 # So few a second that HTTP costs next to nothing: it is the model that is overloaded.
 BATCH_ROWS, QUEUE_ROWS = 2, 20
 TIMES = 4
+# Over the longest wait, which is twelve calls; eleven, so 0.92, is what a full queue comes to, and
+# 1.12 was seen on a quiet machine. On a busy one it says little, which the report's warning tells.
+WAIT_LIMIT = at_most(1.25)
 SETTLED_S = 2.0  # after which memory counts: connections are open, the queue is full
 COLUMNS = (
     "capacity/s",
@@ -61,7 +64,8 @@ _TEXT = (
     "{queue} rows in the queue (`--max-queue-rows`). Capacity is what {busy} connections of wrk "
     "get answered; then `benchmarks/open_loop.py` offers {times} times as much at a fixed rate, "
     "whatever comes back. The longest wait follows from the capacity: a full queue, the batch that "
-    "runs, and one's own. Memory is compared {settled:.0f} s after the start of the overload and "
+    "runs, and one's own; what a busy neighbour takes from the server or the client comes on top. "
+    "Memory is compared {settled:.0f} s after the start of the overload and "
     "at its end."
 )
 
@@ -85,8 +89,7 @@ class Overloaded:
 
 def overload(effort: Effort) -> Section:
     """Measure and judge. Raises BenchFailed."""
-    folder = effort.folder / "overload"
-    folder.mkdir()
+    folder = effort.own("overload")
     models = folder / "models"
     pack("slow_models:Waiting", "--name", "waiting", "-o", str(models))
     limits = ("--max-batch-rows", str(BATCH_ROWS), "--max-queue-rows", str(QUEUE_ROWS))
@@ -97,7 +100,7 @@ def overload(effort: Effort) -> Section:
         effort.tell(f"round {number + 1} of {effort.rounds}")
         with running(server, folder / "log") as pid:
             rounds.append(_round(server, pid, seconds))
-    middle = Overloaded(*map(statistics.median, zip(*map(astuple, rounds), strict=True)))
+    (middle,) = medians(rounds, labels=0)
     return Section(
         "Overload",
         _TEXT.format(
@@ -113,7 +116,7 @@ def overload(effort: Effort) -> Section:
         judge(middle, rounds),
         labels=0,
         others=[one.others_percent for one in rounds],
-        data={"medians": asdict(middle), "measured": [asdict(one) for one in rounds]},
+        data=kept([middle], rounds),
     )
 
 
@@ -175,8 +178,12 @@ def _offer(
 
 
 def judge(middle: Overloaded, rounds: Sequence[Overloaded]) -> list[Verdict]:
-    """The verdicts: medians for what is noisy, the sum of all rounds for what must not happen."""
-    numbers: tuple[tuple[str, Limit, float], ...] = (
+    """The verdicts: medians for what is noisy, the sum of all rounds for what must not happen.
+
+    A latency of 0 is that of no answer: such a round says nothing of it.
+    """
+    shed = any(one.shed_p99_ms for one in rounds)
+    numbers: tuple[tuple[str, Limit, float | None], ...] = (
         (
             f"{TIMES} times overloaded: answered, of capacity",
             at_least(0.9),
@@ -184,13 +191,13 @@ def judge(middle: Overloaded, rounds: Sequence[Overloaded]) -> list[Verdict]:
         ),
         (
             f"{TIMES} times overloaded: p99 of the accepted over the longest wait",
-            at_most(1.25),
-            middle.accepted_p99_ms / middle.longest_wait_ms,
+            WAIT_LIMIT,
+            middle.accepted_p99_ms / middle.longest_wait_ms if middle.accepted_p99_ms else None,
         ),
         (
             f"{TIMES} times overloaded: answers 429 without Retry-After",
             at_most(0, ""),
-            sum(one.without_retry_after for one in rounds),
+            sum(one.without_retry_after for one in rounds) if shed else None,
         ),
         (
             f"{TIMES} times overloaded: answers that are neither right nor 429, or none",

@@ -3,14 +3,14 @@
     python -m benchmarks.run            # about ten minutes; writes RESULTS.md, results.json, charts
     python -m benchmarks.run --quick    # a minute or two, for a look; writes nothing
 
-Exit codes: 0 all budgets held, 1 one was missed, 2 the benchmark could not run or a server
-gave a wrong answer.
+The section on the peers measures nothing: it shows what `make peers` kept.
+
+Exit codes: 0 no budget was missed, 1 one was, 2 the benchmark could not run or a server gave a
+wrong answer.
 """
 
 import argparse
 import functools
-import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,11 +18,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import commands
 from benchmarks.at_rest import at_rest
 from benchmarks.comparison import compare
-from benchmarks.harness import BenchFailed, require_tools
+from benchmarks.compilation import compilation
+from benchmarks.conditions import Conditions, machine
+from benchmarks.harness import require_tools
 from benchmarks.overload import overload
-from benchmarks.report import Run, machine
+from benchmarks.peers.kept import peers
+from benchmarks.report import Run
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import SERVERS
@@ -37,6 +41,8 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "together": together,
     "overload": overload,
     "at-rest": at_rest,
+    "compilation": compilation,
+    "peers": peers,
 }
 
 
@@ -53,18 +59,16 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     told = parser.parse_args(argv)
     told.keep = not (told.quick or told.connections or told.servers or told.sections)
-    told.rounds = told.rounds or (1 if told.quick else 3)
-    told.seconds = told.seconds or (2 if told.quick else 3)
+    if told.rounds is None:
+        told.rounds = 1 if told.quick else 3
+    if told.seconds is None:
+        told.seconds = 2 if told.quick else 3
     wanted = told.connections or ("1,32" if told.quick else "1,8,32,128")
     told.connections = tuple(int(part) for part in wanted.split(","))
-    told.servers = tuple(told.servers.split(",")) if told.servers else None
-    told.sections = told.sections.split(",") if told.sections else list(SECTIONS)
-    for kind, names, known in (
-        ("server", told.servers or (), SERVERS),
-        ("section", told.sections, SECTIONS),
-    ):
-        if unknown := set(names) - set(known):
-            parser.error(f"no {kind} is called {unknown.pop()!r}; there are {', '.join(known)}")
+    commands.counted(parser, rounds=told.rounds, seconds=told.seconds)
+    if told.servers is not None:
+        told.servers = tuple(commands.chosen(parser, "server", told.servers, SERVERS))
+    told.sections = commands.chosen(parser, "section", told.sections, SECTIONS)
     return told
 
 
@@ -90,41 +94,18 @@ def bench(told: argparse.Namespace, argv: Sequence[str], console: Console) -> Ru
                 servers=told.servers,
             )
             sections.append(SECTIONS[section](effort))
-    command = shlex.join(["python", "-m", "benchmarks.run", *argv]) if argv else "make bench"
-    return Run(command, told.rounds, told.seconds, sections, told_machine)
-
-
-def keep(run: Run, folder: Path) -> list[Path]:
-    """Write RESULTS.md, results.json and the charts to `folder`."""
-    texts = {
-        "RESULTS.md": run.as_markdown(),
-        "results.json": json.dumps(run.as_json(), indent=1) + "\n",
-        **run.charts,
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    command = commands.again("bench", "benchmarks.run", argv)
+    return Run(Conditions(command, told.rounds, told.seconds, told_machine), sections)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; its exit code."""
     told = _arguments(argv)
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    complaints = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        run = bench(told, argv, console)
-    except BenchFailed as error:
-        complaints.print(f"bench: {error}", markup=False)
-        return 2
-    except Exception:  # its exit code would say that a budget was missed
-        complaints.print_exception()
-        return 2
-    run.show(console)
-    if told.keep:
-        console.print(f"written: {', '.join(path.name for path in keep(run, HERE))}")
-    if told.json is not None:
-        told.json.write_text(json.dumps(run.as_json(), indent=1) + "\n", encoding="utf-8")
-    return int(any(verdict.word == "missed" for verdict in run.verdicts))
+    return commands.carry_out(
+        lambda console: bench(told, argv, console),
+        keep_in=HERE if told.keep else None,
+        json_file=told.json,
+    )
 
 
 if __name__ == "__main__":

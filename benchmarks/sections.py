@@ -4,7 +4,7 @@ A new kind of benchmark is a function from an `Effort` to a `Section`, and a row
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ class Effort:
     folder: Path
     tell: Callable[[str], None]
     servers: tuple[str, ...] | None = None
+
+    def own(self, section: str) -> Path:
+        """A new folder for one section's files."""
+        folder = self.folder / section
+        folder.mkdir()
+        return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +48,8 @@ class Section:
     charts: Mapping[str, str] = field(default_factory=dict)
     others: Sequence[float] = ()
     data: Any = None
+
+
+def kept(medians: Sequence[Any], measured: Sequence[Any]) -> dict[str, Any]:
+    """The `data` of a section whose rounds are dataclasses: their medians, and each."""
+    return {"medians": [asdict(one) for one in medians], "measured": [asdict(m) for m in measured]}

@@ -107,10 +107,15 @@ def repository(site: Site) -> Path:
     """A repository with the site's model in it as churn 1.0.0; packed when first asked for."""
     folder = site.own("foretell") / "models"
     if not folder.exists():
-        files = [str(site.model_folder / name) for name in ("scaler.pkl", "model.pkl")]
-        sample = str(site.model_folder / "sample.csv")
-        pack(*files, "--name", "churn", "--sample", sample, "-o", str(folder))
+        pack_churn(site, folder)
     return folder
+
+
+def pack_churn(site: Site, folder: Path, *told: str) -> None:
+    """Pack the site's model into the repository `folder`, with the flags `told`."""
+    files = [str(site.model_folder / name) for name in ("scaler.pkl", "model.pkl")]
+    sample = str(site.model_folder / "sample.csv")
+    pack(*files, "--name", "churn", "--sample", sample, "-o", str(folder), *told)
 
 
 def pack(*told: str) -> None:

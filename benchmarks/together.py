@@ -5,14 +5,14 @@ only waits (on another device, say) nothing should be felt. One that computes sh
 with the rest: the operating system and the interpreter take turns of a few milliseconds.
 """
 
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from benchmarks.budgets import Verdict, at_most
 from benchmarks.harness import Load, Server, check_answer, measure, running, under
+from benchmarks.percentiles import medians
 from benchmarks.scenarios import boosted, one_row
-from benchmarks.sections import Effort, Section
+from benchmarks.sections import Effort, Section, kept
 from benchmarks.servers import pack, repository, serve
 from benchmarks.slow_models import CALL_S
 
@@ -52,8 +52,7 @@ class Felt:
 
 def together(effort: Effort) -> Section:
     """Measure and judge. Raises BenchFailed."""
-    folder = effort.folder / "together"
-    folder.mkdir()
+    folder = effort.own("together")
     site = boosted(folder)
     models = repository(site)
     for name, its_class in SLOW.items():
@@ -67,7 +66,7 @@ def together(effort: Effort) -> Section:
         with running(server, folder / "log") as pid:
             for name in SLOW:
                 rounds += _round(server, pid, slow_load(name), (fast, health))
-    found = _middle(rounds)
+    found = medians(rounds, labels=2)
     return Section(
         "A slow model and a fast one together",
         _TEXT.format(call=CALL_S * 1e3, connections=CONNECTIONS),
@@ -78,10 +77,7 @@ def together(effort: Effort) -> Section:
         ],
         [Verdict(f"{one.asked}: p99 beside {one.slow}", LIMIT, one.beside_p99_ms) for one in found],
         others=[one.others_percent for one in rounds],
-        data={
-            "medians": [asdict(one) for one in found],
-            "measured": [asdict(one) for one in rounds],
-        },
+        data=kept(found, rounds),
     )
 
 
@@ -111,16 +107,4 @@ def _round(server: Server, pid: int, slow: Load, asked: Sequence[Load]) -> list[
             (one.others_percent + other.others_percent) / 2,
         )
         for load, one, other in zip(asked, alone, beside, strict=True)
-    ]
-
-
-def _middle(rounds: Sequence[Felt]) -> list[Felt]:
-    """The medians over the rounds."""
-    groups: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    for one in rounds:
-        slow, asked, *numbers = astuple(one)
-        groups.setdefault((slow, asked), []).append(tuple(numbers))
-    return [
-        Felt(*key, *map(statistics.median, zip(*group, strict=True)))
-        for key, group in groups.items()
     ]

@@ -1,14 +1,9 @@
 """The contestants of a run: Foretell with both kinds of model, and every peer that can be had."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-
-import joblib
-import pandas as pd
-from examples.train_churn_synthetic import CUSTOMER, train
 
 from benchmarks.harness import BenchFailed, Server
 from benchmarks.peers import environments
@@ -16,6 +11,7 @@ from benchmarks.peers.measuring import Contestant
 from benchmarks.peers.report import Served
 from benchmarks.peers.table import (
     CUSTOMER_BODY,
+    FORETELL,
     KINDS,
     ONE_THREAD,
     ONNX,
@@ -24,25 +20,9 @@ from benchmarks.peers.table import (
     plain_answer,
     server_name,
 )
-from benchmarks.peers.verdicts import FORETELL
-from benchmarks.servers import FORETELL as FORETELL_PROGRAM
-from benchmarks.servers import Site, foretell, free_port
+from benchmarks.servers import Site, foretell, pack_churn, serve
 
 _PACKAGES = ("foretell", "h2corn", "uvloop", "msgspec")
-
-
-def prepare_site(folder: Path) -> Site:
-    """The model's files, and the right answer from scikit-learn itself."""
-    model_folder = folder / "model"
-    train(model_folder)
-    scaler, model = (joblib.load(model_folder / name) for name in ("scaler.pkl", "model.pkl"))
-    scaled = scaler.transform(pd.DataFrame([CUSTOMER]))
-    answer = {
-        "prediction": int(model.predict(scaled)[0]),
-        "probability": model.predict_proba(scaled)[0].tolist(),
-        "model_version": "1.0.0",
-    }
-    return Site(folder, model_folder, answer)
 
 
 def of_foretell(site: Site) -> tuple[Served, list[Contestant]]:
@@ -58,15 +38,9 @@ def of_foretell(site: Site) -> tuple[Served, list[Contestant]]:
 
 
 def _original(site: Site) -> Server:
-    repository, port = site.own("foretell-original") / "models", free_port()
-    files = [str(site.model_folder / name) for name in ("scaler.pkl", "model.pkl")]
-    told = ["--name", "churn", "--sample", str(site.model_folder / "sample.csv"), "--quiet"]
-    argv = [FORETELL_PROGRAM, "pack", *files, *told, "--no-compile", "-o", str(repository)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchFailed(f"foretell pack failed: {done.stderr.strip()}")
-    serve = (FORETELL_PROGRAM, "serve", str(repository), "--bind", f"127.0.0.1:{port}")
-    return Server("foretell", serve, f"http://127.0.0.1:{port}/health/ready")
+    folder = site.own("foretell-original") / "models"
+    pack_churn(site, folder, "--no-compile")
+    return serve(folder)
 
 
 def of_peer(peer: Peer, site: Site, tell: Callable[[str], None]) -> tuple[Served, list[Contestant]]:

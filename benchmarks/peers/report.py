@@ -5,12 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks import layout
+from benchmarks.budgets import Verdict
+from benchmarks.commands import json_text
+from benchmarks.conditions import Conditions, busy, others
 from benchmarks.harness import Measurement
 from benchmarks.peers.measuring import Failure
-from benchmarks.peers.table import KINDS, ONNX, load_name, server_name
-from benchmarks.peers.verdicts import FORETELL, Verdict
+from benchmarks.peers.table import FORETELL, KINDS, ONNX, load_name, server_name
+from benchmarks.sections import Section, kept
 
 COLUMNS = (
     "load",
@@ -24,7 +27,6 @@ COLUMNS = (
     "p99 ms",
     "RSS MiB",
 )
-_LEFT = 3  # columns of words
 _HOW = (
     "Every server serves the same model: the synthetic churn example, a StandardScaler and a "
     "logistic regression on four features, once as the two scikit-learn files (`predict` and "
@@ -36,8 +38,7 @@ _HOW = (
     "are those of the server's whole process tree, idle work included; memory that processes "
     "share counts in each. All numbers are medians of {rounds} rounds of {seconds} s, each with a "
     "fresh server. Where a peer batches by waiting, its wait shows in the p50 of one connection."
-)
-_RATIOS = (
+    "\n\n"
     "`× Foretell` is the CPU per request in relation to Foretell's with the same kind of model; "  # noqa: RUF001
     "`× Foretell, compiled` is in relation to what Foretell does unless told otherwise."  # noqa: RUF001
 )
@@ -58,24 +59,32 @@ class Served:
 
     def spoken(self, packages: int | None = None) -> str:
         """The versions of its first `packages`, of all by default."""
-        named = [name for name in self.packages if name in self.versions]
-        return ", ".join(f"{name} {self.versions[name]}" for name in named[:packages])
+        return layout.listed(self.of(self.packages[:packages]))
+
+    def of(self, packages: Sequence[str]) -> dict[str, str]:
+        """The versions of those `packages` that it has."""
+        return {name: self.versions[name] for name in packages if name in self.versions}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run: its medians, every round, what failed, and how to do it again."""
 
-    command: str
-    rounds: int
-    seconds: int
+    conditions: Conditions
     connections: Sequence[int]
     servers: Sequence[Served]
     measured: Sequence[Measurement]
     medians: Sequence[Measurement]
     failures: Sequence[Failure]
     verdicts: Sequence[Verdict]
-    machine: dict[str, Any]
+
+    @property
+    def sections(self) -> list[Section]:
+        """A table for each kind of model."""
+        return [
+            Section(f"The {kind} model", "", COLUMNS, list(self.rows(kind)), labels=3)
+            for kind in KINDS
+        ]
 
     def rows(self, kind: str) -> Iterator[tuple[str, ...]]:
         """A table's cells, load by load, the cheapest server first."""
@@ -102,6 +111,11 @@ class Run:
                     f"{one.rss_mib:.0f}",
                 )
 
+    @property
+    def warning(self) -> str:
+        """What to think of a run on a machine that was busy with something else, or nothing."""
+        return busy(others([one.others_percent for one in self.measured]))
+
     def lacking(self) -> Iterator[str]:
         """What is not in the tables, or was not in every round, and why."""
         for server in self.servers:
@@ -113,71 +127,41 @@ class Run:
     def as_json(self) -> dict[str, Any]:
         """Everything, JSON-ready."""
         return {
-            "command": self.command,
-            "machine": self.machine,
-            "rounds": self.rounds,
-            "seconds_per_measurement": self.seconds,
+            **self.conditions.as_json(),
             "servers": [asdict(one) for one in self.servers],
-            "budgets": [{**asdict(one), "verdict": one.word} for one in self.verdicts],
+            "budgets": [verdict.as_json() for verdict in self.verdicts],
             "failures": [asdict(one) for one in self.failures],
-            "medians": [asdict(one) for one in self.medians],
-            "measured": [asdict(one) for one in self.measured],
+            **kept(self.medians, self.measured),
         }
 
     def show(self, console: Console) -> None:
         """Print the tables and the verdicts."""
-        for kind in KINDS:
-            table = Table(title=f"the {kind} model, medians over the rounds", title_justify="left")
-            for number, column in enumerate(COLUMNS):
-                left = number < _LEFT
-                table.add_column(column, justify="left" if left else "right", no_wrap=True)
-            last = ""
-            for row in self.rows(kind):
-                if last and row[0] != last:
-                    table.add_section()
-                table.add_row("" if row[0] == last else row[0], *row[1:])
-                last = row[0]
-            console.print(table)
+        for section in self.sections:
+            console.print(layout.table(section))
         for line in self.lacking():
-            console.print(f"[yellow]{'lacking':>12}[/]", end="  ")
-            console.print(line, markup=False)
-        colours = {"held": "green", "missed": "red"}
-        for verdict in self.verdicts:
-            console.print(
-                f"[{colours.get(verdict.word, 'yellow')}]{verdict.word:>12}[/]  {verdict.spoken}"
-            )
+            layout.noted(console, "lacking", line)
+        layout.conclude(console, self.verdicts, self.warning)
+
+    def files(self) -> dict[str, str]:
+        """What is kept of it, by file name."""
+        return {"PEERS.md": self.as_markdown(), "peers.json": json_text(self)}
 
     def as_markdown(self) -> str:
         """The report as benchmarks/PEERS.md holds it."""
+        lacking = list(self.lacking()) or ["Nothing: every server was measured in every round."]
         lines = [
-            "# Foretell and its peers",
+            *layout.page("Foretell and its peers", self, _HOW),
+            "## What is lacking",
             "",
-            _HOW.format(rounds=self.rounds, seconds=self.seconds),
+            *(f"- {line}" for line in lacking),
             "",
-            f"Reproduce with `{self.command}`. {_RATIOS}",
+            "## How each is served",
             "",
+            *(f"- {one.name} ({one.spoken() or 'absent'}): {one.how}" for one in self.servers),
+            "",
+            *layout.machine_lines(self.conditions.machine),
+            f"- model libraries: {_libraries(self.servers)}",
         ]
-        for kind in KINDS:
-            lines += [
-                f"## The {kind} model",
-                "",
-                "| " + " | ".join(COLUMNS) + " |",
-                "|---" * _LEFT + "|" + "---:|" * (len(COLUMNS) - _LEFT),
-                *("| " + " | ".join(row) + " |" for row in self.rows(kind)),
-                "",
-            ]
-        lines += ["## Budgets", ""]
-        lines += [f"- **{verdict.word}**: {verdict.spoken}" for verdict in self.verdicts]
-        lines += ["", "## What is lacking", ""]
-        lines += [f"- {line}" for line in self.lacking()] or ["Nothing: every server was measured."]
-        lines += ["", "## How each is served", ""]
-        lines += [
-            f"- {server.name} ({server.spoken() or 'absent'}): {server.how}"
-            for server in self.servers
-        ]
-        told = {name: value for name, value in self.machine.items() if name != "versions"}
-        lines += ["", "## The machine", "", *(f"- {name}: {told[name]}" for name in told)]
-        lines += [f"- model libraries: {_libraries(self.servers)}"]
         return "\n".join(lines) + "\n"
 
 
@@ -185,8 +169,6 @@ def _libraries(servers: Sequence[Served]) -> str:
     """The versions of what runs the model, and the servers that differ in them."""
     groups: dict[str, list[str]] = {}
     for server in servers:
-        names = ("python", "numpy", "onnxruntime", "scikit-learn")
-        told = ", ".join(f"{n} {server.versions[n]}" for n in names if n in server.versions)
-        if told:
-            groups.setdefault(told, []).append(server.name)
+        if told := server.of(("python", "numpy", "onnxruntime", "scikit-learn")):
+            groups.setdefault(layout.listed(told), []).append(server.name)
     return "; ".join(f"{told} ({', '.join(names)})" for told, names in groups.items())

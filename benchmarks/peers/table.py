@@ -19,6 +19,7 @@ from benchmarks.harness import Server
 from benchmarks.peers.apps import churn
 from benchmarks.servers import ROOT, free_port
 
+FORETELL = "Foretell"
 ONNX, SKLEARN = "ONNX", "scikit-learn"
 KINDS = (ONNX, SKLEARN)
 CUSTOMER_BODY = json.dumps(CUSTOMER).encode()

@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from benchmarks.budgets import BUDGETS, Verdict, at_least, at_most, judge
-from benchmarks.harness import Measurement, medians
+from benchmarks.budgets import BUDGETS, Limit, Verdict, at_least, at_most, judge
+from benchmarks.harness import Measurement
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SERVERS
 
@@ -28,9 +28,9 @@ def measured(server: str, load: str, cpu_us: float = 1.0, p50_ms: float = 1.0) -
     ],
 )
 def test_a_limit_is_held_up_to_itself_and_never_by_what_is_no_number(
-    limit: object, number: float | None, word: str
+    limit: Limit, number: float | None, word: str
 ) -> None:
-    assert Verdict("it", limit, number).word == word  # type: ignore[arg-type] # of at_most
+    assert Verdict("it", limit, number).word == word
 
 
 def test_each_budget_divides_what_its_words_say() -> None:
@@ -42,19 +42,23 @@ def test_each_budget_divides_what_its_words_say() -> None:
         measured("foretell", "one row, 1 connection", p50_ms=0.2),
         measured("usual recipe", "one row, 1 connection", p50_ms=2.0),
     ]
-    told = [verdict.measured for verdict in judge("one-row", found)]
+    told = [verdict.measured for verdict in judge(BUDGETS["one-row"], found)]
     assert told == pytest.approx([5.0, 60.0, 0.1])
 
 
-def test_a_budget_whose_server_was_left_out_is_not_measured() -> None:
+def test_a_budget_whose_server_was_left_out_is_not_measured_and_says_why() -> None:
     found = [measured("foretell", "one row, 32 connections")]
-    assert {verdict.word for verdict in judge("one-row", found)} == {"not measured"}
+    verdicts = judge(BUDGETS["one-row"], found, {"floor": "no nginx here", "foretell": "unasked"})
+    assert {verdict.word for verdict in verdicts} == {"not measured"}
+    assert verdicts[0].why == "unasked; no nginx here"
+    assert str(verdicts[0]).endswith("at most 6× (unasked; no nginx here)")  # noqa: RUF001
 
 
 def test_every_budget_names_a_scenario_with_its_servers() -> None:
     scenarios = {scenario.name: scenario for scenario in SCENARIOS}
-    for budget in BUDGETS:
-        assert {budget.server, budget.against} <= set(scenarios[budget.scenario].servers)
+    for name, budgets in BUDGETS.items():
+        for budget in budgets:
+            assert {budget.server, budget.against} <= set(scenarios[name].servers)
     for scenario in SCENARIOS:
         assert set(scenario.servers) <= set(SERVERS)
 
@@ -67,6 +71,17 @@ def test_a_verdict_says_the_number_and_the_limit_with_their_unit() -> None:
     assert str(Verdict("hundred", at_most(100, "%"), 100.0)) == "hundred: 100 %, at most 100 %"
 
 
-def test_medians_are_of_one_server_and_load_each_and_ignore_one_bad_round() -> None:
-    rounds = [measured("a", "x", 10), measured("a", "x", 900), measured("a", "x", 12)]
-    assert [one.cpu_us for one in medians([*rounds, measured("b", "x", 5)])] == [12, 5]
+@pytest.mark.parametrize(
+    ("limit", "number", "spoken"),
+    [
+        (at_most(1.5), 1.5004, "1.5004×"),  # noqa: RUF001
+        (at_least(40), 39.96, "39.96×"),  # noqa: RUF001
+        (at_least(100), 99.999, "99.999×"),  # noqa: RUF001
+        (at_most(0, ""), 0.001, "0.001"),
+        (at_most(1.5), 1.4996, "1.5×"),  # noqa: RUF001
+    ],
+)
+def test_rounding_never_hides_that_a_limit_was_missed(
+    limit: Limit, number: float, spoken: str
+) -> None:
+    assert limit.spoken(number) == spoken

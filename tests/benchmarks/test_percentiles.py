@@ -1,7 +1,18 @@
-"""A percentile is one of the numbers, and the right one."""
+"""A percentile is one of the numbers, and the right one; medians are of like with like."""
+
+from dataclasses import dataclass
 
 import pytest
-from benchmarks.percentiles import percentile
+from benchmarks.percentiles import medians, percentile
+
+
+@dataclass
+class Seen:
+    """A number with two labels."""
+
+    who: str
+    where: str
+    number: float
 
 
 @pytest.mark.parametrize(
@@ -19,3 +30,8 @@ def test_the_p99_of_few_numbers_is_the_largest() -> None:
 def test_there_is_none_of_nothing() -> None:
     with pytest.raises(ValueError, match="no numbers"):
         percentile([], 50)
+
+
+def test_medians_are_of_the_same_labels_each_and_ignore_one_bad_round() -> None:
+    rounds = [Seen("a", "x", 10), Seen("b", "x", 5), Seen("a", "x", 900), Seen("a", "x", 12)]
+    assert medians(rounds, labels=2) == [Seen("a", "x", 12), Seen("b", "x", 5)]

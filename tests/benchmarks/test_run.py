@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from benchmarks.budgets import Verdict, at_most
+from benchmarks.conditions import Conditions
 from benchmarks.harness import BenchFailed, Load, Server, run_rounds
 from benchmarks.report import Run
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import free_port
 from rich.console import Console
 
-from benchmarks import harness, run
+from benchmarks import commands, harness, run
 
 MACHINE = {"cpu": "an abacus", "versions": {"python": "3"}}
 RIGHT = {"prediction": 0, "probability": [0.25, 0.75], "model_version": "1.0.0"}
@@ -135,15 +136,18 @@ def test_a_fault_of_the_benchmark_itself_is_not_taken_for_a_missed_budget(
 
 
 def run_of(*sections: Section) -> Run:
-    return Run("make bench", 3, 2, sections, MACHINE)
+    return Run(Conditions("make bench", 3, 2, MACHINE), sections)
 
 
 def test_the_report_has_every_section_chart_and_verdict(tmp_path: Path) -> None:
     missed = Verdict("it", at_most(2), 3.0)
     charted = Section("Drawn", "See.", ("a",), [], charts={"cpu_chart.svg": "<svg/>"})
-    paths = run.keep(run_of(section_with(missed), charted), tmp_path)
-    assert sorted(path.name for path in paths) == ["RESULTS.md", "cpu_chart.svg", "results.json"]
+    found = run_of(section_with(missed), charted)
+    commands.carry_out(lambda _: found, keep_in=tmp_path, json_file=None)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["RESULTS.md", "cpu_chart.svg", "results.json"]
     text = (tmp_path / "RESULTS.md").read_text()
+    assert "Of 1 budgets: 0 held, 1 missed, 0 not measured." in text
     assert "- **missed**: it: 3×, at most 2×" in text  # noqa: RUF001
     assert "![cpu chart](cpu_chart.svg)" in text
     assert "| x | 1 |" in text
@@ -151,6 +155,18 @@ def test_the_report_has_every_section_chart_and_verdict(tmp_path: Path) -> None:
     assert "an abacus" in text
     kept = json.loads((tmp_path / "results.json").read_text())
     assert kept["budgets"][0]["verdict"] == "missed"
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--rounds", "0"], ["--seconds", "0"], ["--sections", "x"], ["--servers", "floor,x"]]
+)
+def test_a_wrong_word_on_the_command_line_is_told_before_anything_runs(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run.main(wrong)
+    assert ended.value.code == 2
+    assert re.search(r"--\w+ is at least 1|no \w+ is called 'x'", capsys.readouterr().err)
 
 
 def test_every_line_of_a_table_has_as_many_cells() -> None:

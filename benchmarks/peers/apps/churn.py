@@ -51,7 +51,7 @@ def _onnx(path: Path) -> Predict:
 
     def predict(rows: Any) -> tuple[Any, Any]:
         labels, probabilities = session.run(["prediction", "probability"], {source.name: rows})
-        return labels, probabilities
+        return labels.reshape(-1), probabilities  # a column of labels, in some graphs
 
     return predict
 
