@@ -130,7 +130,9 @@ def _warm(manifest: Manifest, predict: Predict, warming: Batch | None) -> None:
         return
     try:
         predict(warming)
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise BadPackage(
             f"{manifest.name} {manifest.version} cannot answer its own example: {error!r}"
         ) from error

@@ -66,7 +66,7 @@ def attempt(predict: Predict, batches: Sequence[Batch]) -> list[Outcome]:
         return list(outputs.split([batch.n_rows for batch in batches]))
     except ProcessDied as error:
         return [error] * len(batches)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may raise anything, sys.exit() included
+    except BaseException as error:  # noqa: BLE001 - what passes here ends the loop, or its batches
         if len(batches) == 1:
             return [_carried(error)]
         middle = len(batches) // 2
@@ -74,7 +74,7 @@ def attempt(predict: Predict, batches: Sequence[Batch]) -> list[Outcome]:
 
 
 def _carried(error: BaseException) -> Exception:
-    """`error` as a future can carry it: these two would end the loop or be refused."""
+    """`error` as a future can carry it: any other would end the loop, cancel, or be refused."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     carried = ModelFailed(f"its code raised {type(error).__name__}")
