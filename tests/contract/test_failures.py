@@ -173,7 +173,9 @@ def test_two_gigabytes_are_refused_before_they_are_sent(server: Server, coding: 
         (moody.SHORT, "rows came back"),
         (moody.NOT_A_NUMBER, "not finite"),
         (moody.INFINITE, "not finite"),
-        (moody.TEXT, "model moody 1.0.0 failed"),
+        (moody.TEXT, "is not a number"),
+        (moody.NESTED, "rows of shape (2,)"),
+        (moody.COMPLEX, "is not a number"),
     ],
 )
 def test_a_model_that_fails_does_so_alone(client: httpx.Client, x: float, told: str) -> None:

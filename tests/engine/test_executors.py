@@ -18,7 +18,7 @@ from foretell.core.field import Datatype, Field
 from foretell.core.planner import BatchLimits
 from foretell.engine import fleet, repository
 from foretell.engine.batcher import Batcher
-from foretell.engine.executors import Executor, ProcessDied
+from foretell.engine.executors import Executor, ProcessDied, checked
 from foretell.engine.executors.choosing import ExecutorKind, choose
 from foretell.engine.executors.process import ProcessExecutor
 from foretell.engine.executors.thread import ThreadExecutor
@@ -104,6 +104,26 @@ def test_what_is_no_ordinary_exception_fails_its_row_alone(
     first, failed, second, later = asyncio.run(scene())
     assert (first, second, later) == ([2], [4], [6])
     assert isinstance(failed, ModelFailed)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "answer"),
+    [
+        (Datatype.INT64, [np.nan]),
+        (Datatype.INT64, [1.5]),
+        (Datatype.INT64, [[1, 2]]),
+        (Datatype.FP64, [True]),
+        (Datatype.BOOL, [1]),
+        (Datatype.BYTES, [1]),
+    ],
+)
+def test_an_answer_that_breaks_its_signature_is_a_failure(
+    datatype: Datatype, answer: list[Any]
+) -> None:
+    fields = (Field("prediction", datatype),)
+    predict = checked(lambda _: Batch.from_columns(fields, [np.array(answer)]), fields)
+    with pytest.raises(ModelFailed, match="prediction"):
+        predict(of(1))
 
 
 def test_a_process_that_dies_fails_its_calls_and_is_replaced(package: repository.Package) -> None:
