@@ -213,3 +213,10 @@ def test_a_client_that_leaves_in_the_middle_disturbs_nobody(
             link.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert client.post("/predict", content=GOOD).status_code == 200
     assert "Traceback" not in server.log[before:]
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "1.5", "soon", "86400001", "9" * 5000])
+def test_a_timeout_that_is_none_is_refused(client: httpx.Client, timeout: str) -> None:
+    reply = client.post("/predict", json={}, headers={"x-request-timeout-ms": timeout})
+    check(reply, 400, "invalid_input", "must be a whole number of milliseconds")
+    assert len(reply.content) < 500
