@@ -8,6 +8,7 @@ from foretell import Field, Signature
 from foretell.core.field import Datatype
 
 RAISE, EXIT, SHORT, NOT_A_NUMBER, INFINITE, TEXT = 666.0, 667.0, 668.0, 669.0, 670.0, 671.0
+NESTED, COMPLEX = 672.0, 673.0
 
 
 class Moody:
@@ -27,4 +28,8 @@ class Moody:
             return x[:-1]
         if TEXT in x:
             return np.array(["text"] * len(x))
+        if NESTED in x:
+            return np.column_stack([x, x])
+        if COMPLEX in x:
+            return x + 1j
         return np.where(x == NOT_A_NUMBER, np.nan, np.where(x == INFINITE, np.inf, x * 2))

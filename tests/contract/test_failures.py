@@ -173,7 +173,9 @@ def test_two_gigabytes_are_refused_before_they_are_sent(server: Server, coding: 
         (moody.SHORT, "rows came back"),
         (moody.NOT_A_NUMBER, "not finite"),
         (moody.INFINITE, "not finite"),
-        (moody.TEXT, "model moody 1.0.0 failed"),
+        (moody.TEXT, "is not a number"),
+        (moody.NESTED, "rows of shape (2,)"),
+        (moody.COMPLEX, "is not a number"),
     ],
 )
 def test_a_model_that_fails_does_so_alone(client: httpx.Client, x: float, told: str) -> None:
@@ -211,3 +213,10 @@ def test_a_client_that_leaves_in_the_middle_disturbs_nobody(
             link.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert client.post("/predict", content=GOOD).status_code == 200
     assert "Traceback" not in server.log[before:]
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "1.5", "soon", "86400001", "9" * 5000])
+def test_a_timeout_that_is_none_is_refused(client: httpx.Client, timeout: str) -> None:
+    reply = client.post("/predict", json={}, headers={"x-request-timeout-ms": timeout})
+    check(reply, 400, "invalid_input", "must be a whole number of milliseconds")
+    assert len(reply.content) < 500

@@ -155,3 +155,20 @@ def test_requests_that_arrive_while_a_model_works_leave_together_after_it() -> N
 
     asyncio.run(scene())
     assert batches == [1, 3]
+
+
+def test_parts_of_one_request_whose_answers_do_not_fit_together_fail_it() -> None:
+    fields = (Field("x", Datatype.FP64, shape=(-1,)),)
+
+    def widening(batch: Batch) -> Batch:
+        width = int(batch.matrix.max())
+        return Batch.from_columns(fields, [np.ones((batch.n_rows, width))])
+
+    async def scene() -> list[Any]:
+        batcher = batcher_of(widening, BatchLimits(max_batch_rows=2))
+        async with asyncio.timeout(30):
+            return await gathered(batcher.submit(of(1, 2, 3)), batcher.submit(of(2)))
+
+    apart, whole = asyncio.run(scene())
+    assert isinstance(apart, ModelFailed)
+    assert whole == [[1.0, 1.0, 1.0]]

@@ -18,17 +18,17 @@ from foretell.core.field import Datatype, Field
 from foretell.core.planner import BatchLimits
 from foretell.engine import fleet, repository
 from foretell.engine.batcher import Batcher
-from foretell.engine.executors import Executor, ProcessDied
+from foretell.engine.executors import Executor, ProcessDied, checked
 from foretell.engine.executors.choosing import ExecutorKind, choose
 from foretell.engine.executors.process import ProcessExecutor
 from foretell.engine.executors.thread import ThreadExecutor
-from foretell.errors import DeadlineExceeded, ModelFailed, Overloaded
+from foretell.errors import BadPackage, DeadlineExceeded, ModelFailed, Overloaded
 from foretell.packing import pack
 
 FIELDS = (Field("x", Datatype.FP64),)
 
 MODEL = """
-import os, time
+import asyncio, os, sys, time
 import numpy as np
 from foretell import Field, Signature
 
@@ -41,6 +41,12 @@ class Model:
             raise ValueError("negative")
         if (x == -2).any():
             os._exit(7)
+        if (x == -3).any():
+            raise KeyboardInterrupt
+        if (x == -4).any():
+            raise asyncio.CancelledError
+        if (x == -5).any() or "MODEL_EXITS" in os.environ:
+            sys.exit(3)
         return x * 2
 """
 
@@ -85,6 +91,41 @@ def test_every_executor_gives_the_same_outcomes(loaded: fleet.Loaded) -> None:
     assert "ValueError" in repr(failed)
 
 
+@pytest.mark.parametrize("guilty", [-3, -4, -5])
+def test_what_is_no_ordinary_exception_fails_its_row_alone(
+    loaded: fleet.Loaded, guilty: float
+) -> None:
+    async def scene() -> list[Any]:
+        batcher = batcher_of(loaded.executor)
+        async with asyncio.timeout(30):
+            told = await gathered(*(batcher.submit(of(value)) for value in (1, guilty, 2)))
+            return [*told, *await gathered(batcher.submit(of(3)))]
+
+    first, failed, second, later = asyncio.run(scene())
+    assert (first, second, later) == ([2], [4], [6])
+    assert isinstance(failed, ModelFailed)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "answer"),
+    [
+        (Datatype.INT64, [np.nan]),
+        (Datatype.INT64, [1.5]),
+        (Datatype.INT64, [[1, 2]]),
+        (Datatype.FP64, [True]),
+        (Datatype.BOOL, [1]),
+        (Datatype.BYTES, [1]),
+    ],
+)
+def test_an_answer_that_breaks_its_signature_is_a_failure(
+    datatype: Datatype, answer: list[Any]
+) -> None:
+    fields = (Field("prediction", datatype),)
+    predict = checked(lambda _: Batch.from_columns(fields, [np.array(answer)]), fields)
+    with pytest.raises(ModelFailed, match="prediction"):
+        predict(of(1))
+
+
 def test_a_process_that_dies_fails_its_calls_and_is_replaced(package: repository.Package) -> None:
     executor = ProcessExecutor(package.folder, package.manifest.signature.outputs)
 
@@ -117,6 +158,14 @@ def test_a_package_that_cannot_load_in_its_process_is_a_bad_package(
     executor_outputs = package.manifest.signature.outputs
     with pytest.raises((ModelFailed, ProcessDied)):
         ProcessExecutor(gone.folder, executor_outputs)
+
+
+def test_a_model_that_exits_over_its_own_example_is_a_bad_package(
+    package: repository.Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_EXITS", "1")
+    with pytest.raises(BadPackage, match="cannot answer its own example: SystemExit"):
+        fleet.load(package, kind=ExecutorKind.INLINE)
 
 
 class Gate:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foretell.core.batch import Batch
 from foretell.core.field import Datatype
 from foretell.errors import BadPackage
 from foretell.packing import pack
@@ -248,3 +249,26 @@ def test_outputs_without_a_printable_name_are_refused(name: str, tmp_path: Path)
             repository=tmp_path / "r",
             python_path=tmp_path,
         )
+
+
+REUSING = """
+import numpy as np
+from foretell import Field, Signature
+
+class Model:
+    signature = Signature((Field("x", "FP64"),), (Field("prediction", "FP64"),), example=(2.0,))
+
+    def __init__(self):
+        self.memory = np.empty(10)
+
+    def predict(self, columns):
+        return np.multiply(columns["x"], 2, out=self.memory[: len(columns["x"])])
+"""
+
+
+def test_a_class_may_write_each_answer_over_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "reusing.py").write_text(REUSING)
+    servable = models.opened(pack(["reusing:Model"], repository=tmp_path, python_path=tmp_path))
+    inputs = servable.signature.inputs
+    first, second = (servable.predict(Batch.from_rows(inputs, [(value,)])) for value in (1.0, 2.0))
+    assert (first.rows, second.rows) == ([(2.0,)], [(4.0,)])

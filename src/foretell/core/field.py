@@ -259,7 +259,7 @@ class Field:
 
         The rule of `accept`, over an array. Raises InvalidInput with field and row.
         """
-        if not self._fits(column.shape[1:]):
+        if not self.fits(column.shape[1:]):
             raise InvalidInput(
                 f"'{self.name}' has rows of shape {column.shape[1:]}, but needs {self.shape}",
                 field=self.name,
@@ -296,7 +296,8 @@ class Field:
                 raise error.at_row(row) from None
         return column.astype(self.datatype.numpy, copy=False)
 
-    def _fits(self, shape: tuple[int, ...]) -> bool:
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether one row may have `shape`."""
         return len(shape) == len(self.shape) and all(
             want in (-1, have) for want, have in zip(self.shape, shape, strict=True)
         )

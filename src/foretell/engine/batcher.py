@@ -13,7 +13,7 @@ from foretell.core.admission import AdmissionLimits, Pace, admit
 from foretell.core.batch import Batch
 from foretell.core.planner import BatchLimits, BatchPlanner, Part
 from foretell.engine.executors import Executor, Outcome
-from foretell.errors import DeadlineExceeded
+from foretell.errors import DeadlineExceeded, ModelFailed
 
 
 class _Request(asyncio.Future[Batch]):
@@ -164,8 +164,7 @@ class Batcher:
                 self._planner.withdraw(request)
                 request.set_exception(outcome)
             elif part.stop == request.batch.n_rows:
-                done = request.done_parts
-                request.set_result(outcome if done is None else Batch.concat([*done, outcome]))
+                _finish(request, outcome)
             elif request.done_parts is None:
                 request.done_parts = [outcome]
             else:
@@ -174,6 +173,17 @@ class Batcher:
     def close(self) -> None:
         """Let go of the executor."""
         self._executor.close()
+
+
+def _finish(request: _Request, last: Batch) -> None:
+    """Answer `request`, of whose parts `last` came back now."""
+    if request.done_parts is None:
+        request.set_result(last)
+        return
+    try:
+        request.set_result(Batch.concat([*request.done_parts, last]))
+    except ValueError as error:  # of a shape that may have any size, each part had its own
+        request.set_exception(ModelFailed(f"its answers to parts of one request differ: {error}"))
 
 
 def _rows(part: Part[_Request]) -> Batch:

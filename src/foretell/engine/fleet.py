@@ -100,7 +100,7 @@ def load(package: Package, *, kind: ExecutorKind = ExecutorKind.AUTO, threads: i
     warming = None if example is None else Batch.from_rows(manifest.signature.inputs, [example])
     if kind is not ExecutorKind.PROCESS:
         servable = runtimes.load(manifest, package.folder, threads=threads)
-        predict = checked(servable.predict)
+        predict = checked(servable.predict, manifest.signature.outputs)
         _warm(manifest, predict, warming)
         if kind is ExecutorKind.AUTO:
             kind = ExecutorKind.THREAD if warming is None else choose(predict, warming)
@@ -130,7 +130,9 @@ def _warm(manifest: Manifest, predict: Predict, warming: Batch | None) -> None:
         return
     try:
         predict(warming)
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise BadPackage(
             f"{manifest.name} {manifest.version} cannot answer its own example: {error!r}"
         ) from error

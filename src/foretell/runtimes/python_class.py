@@ -79,8 +79,13 @@ class PythonStage:
         """What the class answers; a bare array is called `prediction`."""
         answer = self.model.predict(table)
         if isinstance(answer, Mapping):
-            return {str(name): plain(np.asarray(values)) for name, values in answer.items()}
-        return {"prediction": plain(np.asarray(answer))}
+            return {str(name): _kept(values) for name, values in answer.items()}
+        return {"prediction": _kept(answer)}
+
+
+def _kept(values: Any) -> Array:
+    """An answer in memory that the class has not: it may write the next one over it."""
+    return plain(np.array(values))
 
 
 def _load_module(code: Path, module: str) -> ModuleType:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from foretell.core.batch import Batch
+from foretell.core.field import Datatype, Field
 from foretell.errors import ModelFailed
 
 Predict = Callable[[Batch], Batch]
@@ -41,15 +42,26 @@ class Executor(Protocol):
         ...
 
 
-def checked(predict: Predict) -> Predict:
-    """`predict`, raising ModelFailed when an answer breaks its signature: rows, finite numbers."""
+def checked(predict: Predict, fields: Sequence[Field]) -> Predict:
+    """`predict`, raising ModelFailed when an answer breaks the signature's output `fields`.
+
+    Rows, shapes and kinds of values must be those of the signature, and numbers finite.
+    """
+    wanted = [
+        (field, _kinds(field), 1 + len(field.shape), field.datatype.is_float) for field in fields
+    ]
 
     def predict_checked(batch: Batch) -> Batch:
         outputs = predict(batch)
         if outputs.n_rows != batch.n_rows:
             raise ModelFailed(f"{outputs.n_rows} rows came back for {batch.n_rows}")
-        for field, column in zip(outputs.fields, outputs.columns, strict=True):
-            if field.datatype.is_float and not np.isfinite(column).all():
+        for (field, kinds, ndim, real), column in zip(wanted, outputs.columns, strict=True):
+            if column.dtype.kind not in kinds:
+                raise ModelFailed(f"output {field.name!r} is not {field.expected}")
+            if column.ndim != ndim or (ndim > 1 and not field.fits(column.shape[1:])):
+                raise ModelFailed(f"output {field.name!r} has rows of shape {column.shape[1:]}")
+            # of the few numbers of one row, this is asked in half the time of `all`
+            if real and b"\0" in np.isfinite(column).tobytes():
                 if not field.nullable:
                     raise ModelFailed(f"output {field.name!r} is not finite")
                 if np.isinf(column).any():
@@ -59,6 +71,15 @@ def checked(predict: Predict) -> Predict:
     return predict_checked
 
 
+def _kinds(field: Field) -> str:
+    """The kinds of numpy's dtypes whose values a field of outputs can have."""
+    if field.datatype.is_float:
+        return "fiu"
+    if field.datatype.is_integer:
+        return "iu"
+    return "bO" if field.datatype is Datatype.BOOL else "O"
+
+
 def attempt(predict: Predict, batches: Sequence[Batch]) -> list[Outcome]:
     """Predict `batches` together; if that fails, in halves, until the guilty fail alone."""
     try:
@@ -66,7 +87,7 @@ def attempt(predict: Predict, batches: Sequence[Batch]) -> list[Outcome]:
         return list(outputs.split([batch.n_rows for batch in batches]))
     except ProcessDied as error:
         return [error] * len(batches)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may raise anything, sys.exit() included
+    except BaseException as error:  # noqa: BLE001 - what passes here ends the loop, or its batches
         if len(batches) == 1:
             return [_carried(error)]
         middle = len(batches) // 2
@@ -74,7 +95,7 @@ def attempt(predict: Predict, batches: Sequence[Batch]) -> list[Outcome]:
 
 
 def _carried(error: BaseException) -> Exception:
-    """`error` as a future can carry it: these two would end the loop or be refused."""
+    """`error` as a future can carry it: any other would end the loop, cancel, or be refused."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     carried = ModelFailed(f"its code raised {type(error).__name__}")

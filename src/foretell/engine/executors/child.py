@@ -45,7 +45,7 @@ def main(fd: int, folder: Path, threads: int) -> None:
         try:
             outputs = servable.predict(Batch.from_columns(inputs, columns))
             answer: tuple[Sequence[Array] | None, str | None] = (outputs.columns, None)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; it is told
+        except BaseException as error:  # noqa: BLE001 - a model may raise anything; it is told
             _log.exception("%s %s failed", package.manifest.name, package.manifest.version)
             answer = (None, type(error).__name__)
         pipe.send_bytes(pickle.dumps(answer, 5))

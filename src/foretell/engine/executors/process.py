@@ -92,7 +92,7 @@ class ProcessExecutor(ThreadExecutor):
     def __init__(self, folder: Path, outputs: tuple[Field, ...], *, threads: int = 1) -> None:
         self.process = ModelProcess(folder, outputs, threads=threads)
         self.process.start()
-        super().__init__(checked(self.process.predict))
+        super().__init__(checked(self.process.predict, outputs))
 
     def close(self) -> None:
         """The process ends after what it has."""

@@ -71,10 +71,11 @@ class Headers:
         if self.timeout_ms is None:
             return None
         told = self.timeout_ms.decode("latin-1")
-        if not told.isdecimal() or not 0 < int(told) <= _MOST_TIMEOUT_MS:
+        digits = told.isdecimal() and len(told) <= _MOST_DIGITS
+        if not digits or not 0 < int(told) <= _MOST_TIMEOUT_MS:
             raise InvalidInput(
-                f"X-Request-Timeout-Ms is {told!r}, but must be a whole number of milliseconds "
-                f"from 1 to {_MOST_TIMEOUT_MS}"
+                f"X-Request-Timeout-Ms is {told[:40]!r}, but must be a whole number of "
+                f"milliseconds from 1 to {_MOST_TIMEOUT_MS}"
             )
         return now + int(told) / 1000
 
