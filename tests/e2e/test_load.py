@@ -104,6 +104,18 @@ def test_a_deadline_is_kept_and_its_rows_do_not_run(place: Place) -> None:
     assert {12, 13}.isdisjoint(place.seen)
 
 
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_model_that_hangs_does_not_keep_the_server_from_ending(place: Place, kind: str) -> None:
+    arguments = ("--executor", kind, "--shutdown-timeout-s", "1")
+    with serving(place, *arguments) as server, ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ask, server, 11)
+        place.until_seen(11)
+        family = descendants(server.process.pid)
+        assert server.stop() == 0
+        assert slow.exception() is not None
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+
+
 def test_a_full_queue_answers_429_and_when_to_come_back(place: Place) -> None:
     arguments = ("--executor", "thread", "--max-queue-rows", "4")
     with serving(place, *arguments) as server, ThreadPoolExecutor(20) as pool:

@@ -41,6 +41,11 @@ class Model:
             raise ValueError("negative")
         if (x == -2).any():
             os._exit(7)
+        if (x == -6).any():
+            if os.fork() == 0:
+                time.sleep(20)  # it lives on with all that it inherited
+                os._exit(0)
+            os._exit(8)
         if (x == -3).any():
             raise KeyboardInterrupt
         if (x == -4).any():
@@ -146,9 +151,21 @@ def test_a_process_that_dies_fails_its_calls_and_is_replaced(package: repository
     assert (after, revived) == ([[2]], [[8]])
     child = executor.process.pid
     executor.close()
-    executor.pool.shutdown(wait=True)
+    executor.join(30)
     assert child is not None
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_what_a_model_forked_does_not_keep_its_death_a_secret(package: repository.Package) -> None:
+    executor = ProcessExecutor(package.folder, package.manifest.signature.outputs)
+
+    async def scene() -> list[Any]:
+        async with asyncio.timeout(10):
+            return await gathered(batcher_of(executor).submit(of(-6)))
+
+    (told,) = asyncio.run(scene())
+    executor.close()
+    assert "exit code 8" in str(told)
 
 
 def test_a_package_that_cannot_load_in_its_process_is_a_bad_package(

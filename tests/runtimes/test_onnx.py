@@ -15,6 +15,7 @@ from skl2onnx.common.data_types import (
     StringTensorType,
 )
 
+from foretell.core.batch import Batch
 from foretell.core.field import Datatype
 from foretell.errors import BadPackage
 from foretell.packing import pack
@@ -139,6 +140,19 @@ def test_a_tensor_is_a_shaped_field_and_keeps_its_name(tmp_path: Path) -> None:
     rows = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     answers = servable.predict(Batch.from_columns(servable.signature.inputs, [rows]))
     models.assert_same(answers.column("twice"), rows * 2)
+
+
+def test_truths_of_one_tensor_are_answered_alone_and_together(tmp_path: Path) -> None:
+    given, made = (
+        helper.make_tensor_value_info(name, TensorProto.BOOL, [None, 2]) for name in ("x", "y")
+    )
+    nodes = [helper.make_node("Not", ["x"], ["y"])]
+    path = graph_of(tmp_path / "not.onnx", [given], [made], nodes)
+    servable = models.opened(models.packed(tmp_path, [path]))
+    inputs = servable.signature.inputs
+    for rows in ([(True, False)], [(True, False), (False, False)]):
+        (answers,) = servable.predict(Batch.from_rows(inputs, rows)).columns
+        assert answers.tolist() == [[not value for value in row] for row in rows]
 
 
 def test_a_graph_for_one_row_answers_many_one_by_one(tmp_path: Path) -> None:

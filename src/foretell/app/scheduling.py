@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterable
 
 from foretell.engine.dataplane import DataPlane, Traffic
 
@@ -35,6 +36,19 @@ def io_threads() -> list[int]:
     return [tid for tid in map(int, os.listdir("/proc/self/task")) if tid not in ours]
 
 
+def schedule(tids: Iterable[int], policy: int) -> None:
+    """Give each thread `policy`, but those that have ended, or that run under one of the user's.
+
+    Raises OSError where that is not allowed.
+    """
+    for tid in tids:
+        try:
+            if os.sched_getscheduler(tid) in (os.SCHED_OTHER, os.SCHED_BATCH):
+                os.sched_setscheduler(tid, policy, os.sched_param(0))
+        except ProcessLookupError:
+            continue
+
+
 def follow(dataplane: DataPlane) -> None:
     """Watch the traffic for as long as the process lives, in a thread of its own."""
     if hasattr(os, "SCHED_BATCH") and os.path.isdir("/proc/self/task"):
@@ -48,12 +62,8 @@ def _follow(dataplane: DataPlane) -> None:
         now = dataplane.traffic()
         if crowded(before, now) != waiting:
             waiting = not waiting
-            policy = os.SCHED_BATCH if waiting else os.SCHED_OTHER
             try:
-                for tid in io_threads():
-                    os.sched_setscheduler(tid, policy, os.sched_param(0))
-            except ProcessLookupError:
-                waiting = not waiting  # a thread ended meanwhile: once more
+                schedule(io_threads(), os.SCHED_BATCH if waiting else os.SCHED_OTHER)
             except OSError as error:
                 _log.debug("I/O threads keep the usual scheduling: %s", error)
                 return

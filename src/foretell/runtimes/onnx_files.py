@@ -154,7 +154,7 @@ class OnnxStage:
     def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
         """The tensors to feed, by name; of a bound graph, one row alone is fed as it is."""
         tabulate = self._tabulator(inputs, options)
-        if self._row is None or any(field.datatype is Datatype.BYTES for field in inputs):
+        if self._row is None or not all(field.datatype.is_numeric for field in inputs):
             return tabulate
         return lambda batch: batch.rows[0] if batch.n_rows == 1 else tabulate(batch)
 
@@ -163,7 +163,7 @@ class OnnxStage:
             return _grouped(inputs, str(options.get("missing", "")))
         if self._is_matrix:
             name, datatype = self.inputs[0].name, inputs[0].datatype
-            if datatype is Datatype.BYTES:
+            if not datatype.is_numeric:
                 return lambda batch: {name: np.column_stack(batch.columns)}
             return lambda batch: {name: batch.matrix}
 

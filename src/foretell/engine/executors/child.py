@@ -5,7 +5,9 @@
 Each answer is a pair: the output columns, or None and what failed.
 """
 
+import ctypes
 import logging
+import os
 import pickle
 import signal
 import sys
@@ -19,15 +21,21 @@ from foretell.core.field import Array
 from foretell.engine.repository import read, verify
 from foretell.errors import ForetellError
 
+_PR_SET_PDEATHSIG = 1
+
 _log = logging.getLogger("foretell.model")
 
 
 def main(fd: int, folder: Path, threads: int) -> None:
     """Serve `folder`'s model over the pipe on `fd` until its other end is closed."""
+    _die_with_the_server()
     # The server ends this process by closing the pipe; a signal to the group is not for us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pipe = Connection(fd)
+    # What the model forks must not keep the pipe open: the server would wait for an answer.
+    os.set_inheritable(fd, False)
+    os.register_at_fork(after_in_child=pipe.close)
     package = read(folder)
     inputs = package.manifest.signature.inputs
     try:
@@ -49,6 +57,12 @@ def main(fd: int, folder: Path, threads: int) -> None:
             _log.exception("%s %s failed", package.manifest.name, package.manifest.version)
             answer = (None, type(error).__name__)
         pipe.send_bytes(pickle.dumps(answer, 5))
+
+
+def _die_with_the_server() -> None:
+    """Ask the kernel for SIGKILL once the server is gone: a model that hangs reads no pipe."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

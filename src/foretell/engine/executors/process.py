@@ -1,12 +1,14 @@
 """The process executor predicts in a process of its own: for Python code that holds the GIL.
 
-The process loads the package itself. It ends when its pipe does, so it never outlives the
-server. When it dies, the calls it had fail, and the next call starts another one.
+The process loads the package itself. It ends when its pipe does, and Linux kills it when the
+thread that started it ends: it never outlives the server, whatever its model does. When it
+dies, the calls it had fail, and the next call starts another one.
 """
 
 import pickle
 import subprocess
 import sys
+from concurrent.futures import Future
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -91,10 +93,25 @@ class ProcessExecutor(ThreadExecutor):
 
     def __init__(self, folder: Path, outputs: tuple[Field, ...], *, threads: int = 1) -> None:
         self.process = ModelProcess(folder, outputs, threads=threads)
-        self.process.start()
         super().__init__(checked(self.process.predict, outputs))
+        started: Future[None] = Future()
+
+        def start() -> None:
+            try:
+                self.process.start()
+            except Exception as error:  # noqa: BLE001 - carried to the caller
+                started.set_exception(error)
+            else:
+                started.set_result(None)
+
+        self.do(start)
+        try:
+            started.result()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """The process ends after what it has."""
-        self.pool.submit(self.process.stop)
+        self.do(self.process.stop)
         super().close()
