@@ -191,3 +191,19 @@ def test_a_signature_survives_its_description(fields: list[Field], labels: Any) 
 def test_an_unreadable_description_is_a_bad_package(told: Any) -> None:
     with pytest.raises(BadPackage):
         Signature.from_description(told)
+
+
+@pytest.mark.parametrize(
+    ("field", "column"),
+    [
+        (Field("x", Datatype.INT64), [2.0**63]),
+        (Field("x", Datatype.UINT64), [2.0**64]),
+        (Field("x", Datatype.FP64, shape=(2,), maximum=1), [[0.5, 2.0]]),
+        (Field("x", Datatype.BYTES, shape=(2,), categories=("a",), closed=True), [["a", "b"]]),
+    ],
+)
+def test_a_column_is_refused_where_its_values_would_be(field: Field, column: list[Any]) -> None:
+    with pytest.raises(InvalidInput):
+        field.accept(column[0])
+    with pytest.raises(InvalidInput, match="row 0"):
+        field.accept_column(np.array(column))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -269,7 +269,7 @@ class Field:
             return self._accept_numbers(column)
         if column.dtype.kind == "b" and self.datatype is Datatype.BOOL:
             return column
-        scalar = self if not self.shape else Field(self.name, self.datatype, nullable=self.nullable)
+        scalar = replace(self, shape=()) if self.shape else self
         accepted = np.empty(column.shape, dtype=object)
         for place in np.ndindex(column.shape):
             try:
@@ -286,6 +286,8 @@ class Field:
             good = (column >= low) & (column <= high)
             if self.datatype.is_integer and column.dtype.kind == "f":
                 good &= column == np.floor(column)
+                if float(high) > high:  # as numpy compares: the nearest float is out of range
+                    good &= column < float(high)
         if self.nullable:
             good |= np.isnan(column)
         if not good.all():
