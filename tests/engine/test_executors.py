@@ -19,7 +19,8 @@ from foretell.core.planner import BatchLimits
 from foretell.engine import fleet, repository
 from foretell.engine.batcher import Batcher
 from foretell.engine.executors import Executor, ProcessDied, checked
-from foretell.engine.executors.choosing import ExecutorKind, choose
+from foretell.engine.executors.choosing import ExecutorKind, choose, inline_rows
+from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.executors.process import ProcessExecutor
 from foretell.engine.executors.thread import ThreadExecutor
 from foretell.errors import BadPackage, DeadlineExceeded, ModelFailed, Overloaded
@@ -293,3 +294,32 @@ def test_choosing_measures() -> None:
     assert choose(quick, of(1)) is ExecutorKind.INLINE
     assert choose(slow_but_polite, of(1)) is ExecutorKind.THREAD
     assert choose(stubborn, of(1)) is ExecutorKind.PROCESS
+
+
+def test_on_the_loop_no_batch_takes_long_however_many_rows_there_are() -> None:
+    fields, sizes = (Field("prediction", Datatype.FP64),), list[int]()
+
+    def per_row(batch: Batch) -> Batch:
+        sizes.append(batch.n_rows)
+        time.sleep(0.0001 * batch.n_rows)
+        return Batch.from_columns(fields, [np.zeros(batch.n_rows)])
+
+    most = inline_rows(per_row, of(1))
+    assert 1 < most <= 50
+
+    async def scene() -> list[Any]:
+        return await gathered(batcher_of(InlineExecutor(per_row, most)).submit(of(*range(500))))
+
+    sizes.clear()
+    ((*answers,),) = asyncio.run(scene())
+    assert len(answers) == sum(sizes) == 500
+    assert max(sizes) == most
+
+
+def test_a_model_that_fails_on_many_rows_runs_row_by_row_on_the_loop() -> None:
+    def one_by_one(batch: Batch) -> Batch:
+        if batch.n_rows > 1:
+            raise ValueError("one row at a time")
+        return Batch.from_columns((Field("prediction", Datatype.FP64),), [np.zeros(1)])
+
+    assert inline_rows(one_by_one, of(1)) == 1

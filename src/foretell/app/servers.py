@@ -36,8 +36,9 @@ def run(factory: Factory, settings: Settings) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     for variable in _THREAD_VARIABLES:
-        # Read by the libraries when a worker loads them; what the user set stays.
-        os.environ.setdefault(variable, str(settings.threads))
+        # Read by the libraries when a worker loads them; only `threads` itself goes before them.
+        if "threads" in settings.model_fields_set or variable not in os.environ:
+            os.environ[variable] = str(settings.threads)
     module, _, function = SERVERS[settings.server].partition(":")
     getattr(import_module(module), function)(factory, settings)
 

@@ -79,7 +79,7 @@ class BatchPlanner(Generic[Ticket]):
         if first.stop - first.start > room:
             self.waiting_rows -= room
             cut = first.start + room
-            waiting[first.ticket] = first._replace(start=cut, arrived=now)
+            waiting[first.ticket] = first._replace(start=cut)
             return [first._replace(stop=cut)]
         batch, rows = [first], first.stop - first.start
         while True:

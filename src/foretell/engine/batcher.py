@@ -7,6 +7,7 @@ and runs at the turn's end: no timer is armed unless a deadline or `max_wait_s` 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from foretell.core.admission import AdmissionLimits, Pace, admit
@@ -63,6 +64,8 @@ class Batcher:
         self._executor = executor
         self._admission = admission
         self._pace = Pace()
+        if executor.most_rows is not None and executor.most_rows < limits.max_batch_rows:
+            limits = replace(limits, max_batch_rows=executor.most_rows)
         self._planner: BatchPlanner[_Request] = BatchPlanner(limits, places=executor.places)
         self._scheduled = False
         self._alarm: asyncio.TimerHandle | None = None

@@ -12,7 +12,7 @@ from foretell.core.manifest import Manifest
 from foretell.core.routing import newest, version_key
 from foretell.core.signature import Signature
 from foretell.engine.executors import Executor, Predict, ProcessDied, checked
-from foretell.engine.executors.choosing import ExecutorKind, choose
+from foretell.engine.executors.choosing import ExecutorKind, choose, inline_rows
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.executors.process import ProcessExecutor
 from foretell.engine.executors.thread import ThreadExecutor
@@ -109,9 +109,11 @@ def load(package: Package, *, kind: ExecutorKind = ExecutorKind.AUTO, threads: i
         predict = executor.predict
         _warm(manifest, predict, warming)
         loaded = Loaded(manifest, predict, executor)
+    elif kind is ExecutorKind.INLINE:
+        most_rows = None if warming is None else inline_rows(predict, warming)
+        loaded = Loaded(manifest, predict, InlineExecutor(predict, most_rows))
     else:
-        make = InlineExecutor if kind is ExecutorKind.INLINE else ThreadExecutor
-        loaded = Loaded(manifest, predict, make(predict))
+        loaded = Loaded(manifest, predict, ThreadExecutor(predict))
     seconds = time.perf_counter() - before
     _log.info("%s %s is loaded, %s, in %.2f s", manifest.name, manifest.version, kind, seconds)
     return loaded

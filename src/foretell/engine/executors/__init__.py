@@ -33,6 +33,11 @@ class Executor(Protocol):
         """How many batches may be out at a time."""
         ...
 
+    @property
+    def most_rows(self) -> int | None:
+        """The most rows it runs at a time; None for as many as come."""
+        ...
+
     def run(self, batches: Sequence[Batch]) -> list[Outcome] | asyncio.Future[list[Outcome]]:
         """One outcome for each of `batches`, which are predicted together."""
         ...

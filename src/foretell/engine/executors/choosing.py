@@ -7,9 +7,12 @@ Rules:
 2. A slower one runs in a thread, unless it computes in Python: such a thread gives the
    interpreter back only every 5 ms (`sys.getswitchinterval`), or never while it is inside one
    call, and the event loop would wait that long for each of its turns. It gets a process.
+3. On the event loop, a batch takes at most about `INLINE_BATCH_S`: no more rows run at a time
+   than a measured batch says, and others have their turn in between.
 """
 
 import enum
+import logging
 import threading
 import time
 
@@ -17,11 +20,16 @@ from foretell.core.batch import Batch
 from foretell.engine.executors import Predict
 
 INLINE_S = 200e-6
+INLINE_BATCH_S = 0.005
 STALL_S = 0.004
 """Kept from running for so long, another thread shares the interpreter with Python code."""
 
 _INLINE_TRIES_S = 0.05
 _STALL_TRIES = 3
+_BATCH_TRIES = 3
+_MOST_TRIED = 4096
+
+_log = logging.getLogger("foretell.engine")
 
 
 class ExecutorKind(enum.StrEnum):
@@ -36,17 +44,35 @@ class ExecutorKind(enum.StrEnum):
 def choose(predict: Predict, example: Batch) -> ExecutorKind:
     """The executor for a model that was warmed. Raises what the model raises."""
     give_up = time.perf_counter() + _INLINE_TRIES_S
-    while True:
-        before = time.perf_counter()
-        predict(example)
-        after = time.perf_counter()
-        if after - before < INLINE_S:
+    while time.perf_counter() < give_up:
+        if _seconds(predict, example) < INLINE_S:
             return ExecutorKind.INLINE
-        if after > give_up:
-            break
     # One try that lets others run is enough: what else is busy here can only hold them up.
     stalls = all(_stalled(predict, example) > 0.5 for _ in range(_STALL_TRIES))
     return ExecutorKind.PROCESS if stalls else ExecutorKind.THREAD
+
+
+def inline_rows(predict: Predict, example: Batch) -> int:
+    """How many rows run in about `INLINE_BATCH_S`: at least one."""
+    n_rows = most = 1
+    while n_rows < _MOST_TRIED:
+        n_rows *= 8
+        many = Batch.from_rows(example.fields, list(example.rows) * n_rows)
+        try:
+            seconds = min(_seconds(predict, many) for _ in range(_BATCH_TRIES))
+        except Exception as error:  # noqa: BLE001 - a model may raise anything, and one row is enough
+            _log.info("the model answers one row, but %d rows fail: %r", n_rows, error)
+            return most
+        most = max(1, int(n_rows * INLINE_BATCH_S / seconds))
+        if seconds > INLINE_BATCH_S / 8:
+            break
+    return most
+
+
+def _seconds(predict: Predict, batch: Batch) -> float:
+    before = time.perf_counter()
+    predict(batch)
+    return time.perf_counter() - before
 
 
 def _stalled(predict: Predict, example: Batch) -> float:

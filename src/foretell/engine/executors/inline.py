@@ -11,7 +11,8 @@ class InlineExecutor:
 
     places = 1
 
-    def __init__(self, predict: Predict) -> None:
+    def __init__(self, predict: Predict, most_rows: int | None = None) -> None:
+        self.most_rows = most_rows
         self._predict = predict
 
     def run(self, batches: Sequence[Batch]) -> list[Outcome]:

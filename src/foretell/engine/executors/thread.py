@@ -16,6 +16,7 @@ class ThreadExecutor:
     """Runs `predict` in one thread; the event loop stays free."""
 
     places = 1
+    most_rows: int | None = None
 
     def __init__(self, predict: Predict) -> None:
         self.predict = predict
