@@ -125,7 +125,7 @@ class Batch:
                 raise ValueError("columns of different datatypes form no matrix")
             if self._rows is not None:
                 shape = (self.n_rows, len(self.fields))
-                self._matrix = _dense(self._rows, datatype).reshape(shape)
+                self._matrix = flattened(self._rows, datatype.numpy).reshape(shape)
             else:
                 self._matrix = np.column_stack(self.columns)
         return self._matrix
@@ -185,13 +185,13 @@ def _are_narrow(fields: tuple[Field, ...]) -> bool:
     return all(0 <= math.prod(field.shape) <= _NARROW for field in fields)
 
 
-def _dense(rows: Sequence[Row], datatype: Datatype) -> Array:
-    """The values of all rows, one after the other."""
+def flattened(rows: Sequence[Sequence[Any]], dtype: np.dtype[Any]) -> Array:
+    """The numbers of all rows, one after the other; None is NaN."""
     try:
         # Twice as quick as numpy's own reading of nested sequences, which also knows None.
-        return np.fromiter(chain.from_iterable(rows), datatype.numpy)
+        return np.fromiter(chain.from_iterable(rows), dtype)
     except TypeError:
-        return np.array(rows, dtype=datatype.numpy)
+        return np.array(rows, dtype=dtype).ravel()
 
 
 def _column(known: Field, n_rows: int, values: Iterable[Any]) -> Array:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, flattened
 from foretell.core.field import Array, Datatype, Field
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.onnx_row import Bound, BoundRow, bound_row
@@ -46,6 +46,7 @@ _DATATYPES = {
 _SILENT = 4
 """ONNX Runtime raises what it would write to stderr, in the midst of somebody's log."""
 
+_FLOAT64 = np.dtype(np.float64)
 _FEW_ROWS = 32
 """Up to so many rows are cheaper taken as rows than column by column."""
 
@@ -220,7 +221,9 @@ def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
     def of_rows(batch: Batch) -> Table:
         rows, feed = batch.rows, {}
         if numbers:
-            feed["numbers"] = np.array([[row[n] for n in numbers] for row in rows], np.float64)
+            of_numbers = [[row[n] for n in numbers] for row in rows] if texts else rows
+            shape = (batch.n_rows, len(numbers))
+            feed["numbers"] = flattened(of_numbers, _FLOAT64).reshape(shape)
         if texts:
             known = [[missing if row[n] is None else row[n] for n in texts] for row in rows]
             feed["texts"] = np.array(known, dtype=object)
