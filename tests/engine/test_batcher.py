@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
+from foretell.core.call import Answer, Call
 from foretell.core.field import Datatype, Field
 from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher
@@ -18,6 +19,7 @@ from foretell.engine.executors import Predict
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.errors import ModelFailed
 
+CALL = Call("")
 FIELDS = (Field("x", Datatype.FP64),)
 
 
@@ -43,10 +45,10 @@ def of(*values: float) -> Batch:
     return Batch.from_rows(FIELDS, [(value,) for value in values])
 
 
-async def gathered(*asked: Awaitable[Batch]) -> list[Any]:
+async def gathered(*asked: Awaitable[Answer]) -> list[Any]:
     """Each answer's values, or the error that came."""
     told = await asyncio.gather(*asked, return_exceptions=True)
-    return [one.column("x").tolist() if isinstance(one, Batch) else one for one in told]
+    return [one.outputs.column("x").tolist() if isinstance(one, Answer) else one for one in told]
 
 
 def test_requests_of_one_turn_run_together_and_each_gets_its_own() -> None:
@@ -55,7 +57,7 @@ def test_requests_of_one_turn_run_together_and_each_gets_its_own() -> None:
     async def scene() -> list[Any]:
         batcher = batcher_of(model, BatchLimits())
         return await gathered(
-            batcher.submit(of(1)), batcher.submit(of(2, 3)), batcher.submit(of(4))
+            batcher.submit(of(1), CALL), batcher.submit(of(2, 3), CALL), batcher.submit(of(4), CALL)
         )
 
     assert asyncio.run(scene()) == [[2], [4, 6], [8]]
@@ -72,7 +74,7 @@ def test_an_idle_model_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "call_at", forbidden)
         monkeypatch.setattr(loop, "call_later", forbidden)
         batcher = batcher_of(Doubling(), BatchLimits(max_batch_rows=2))
-        return await gathered(*(batcher.submit(of(n)) for n in range(5)))
+        return await gathered(*(batcher.submit(of(n), CALL) for n in range(5)))
 
     assert asyncio.run(scene()) == [[0], [2], [4], [6], [8]]
 
@@ -82,10 +84,10 @@ def test_a_wait_that_was_asked_for_gathers_later_requests() -> None:
 
     async def scene() -> list[Any]:
         batcher = batcher_of(model, BatchLimits(max_wait_s=0.05))
-        first = batcher.submit(of(1))
+        first = batcher.submit(of(1), CALL)
         for _ in range(3):  # turns of the loop go by
             await asyncio.sleep(0)
-        return await gathered(first, batcher.submit(of(2)))
+        return await gathered(first, batcher.submit(of(2), CALL))
 
     assert asyncio.run(scene()) == [[2], [4]]
     assert model.batches == [[1, 2]]
@@ -97,7 +99,7 @@ def test_only_requests_with_guilty_rows_fail_each_with_its_own_error(
 ) -> None:
     async def scene() -> list[Any]:
         batcher = batcher_of(Doubling(), BatchLimits(max_batch_rows=6))
-        return await gathered(*(batcher.submit(of(*values)) for values in requests))
+        return await gathered(*(batcher.submit(of(*values), CALL) for values in requests))
 
     for values, told in zip(requests, asyncio.run(scene()), strict=True):
         negative = [value for value in values if value < 0]
@@ -113,7 +115,7 @@ def test_whoever_is_cancelled_does_not_run() -> None:
 
     async def scene() -> list[Any]:
         batcher = batcher_of(model, BatchLimits(max_wait_s=0.01))
-        asked = [batcher.submit(of(n)) for n in (1, 2, 3)]
+        asked = [batcher.submit(of(n), CALL) for n in (1, 2, 3)]
         await asyncio.sleep(0)
         asked[1].cancel()
         return await gathered(*asked)
@@ -130,7 +132,7 @@ def test_errors_a_future_cannot_carry_are_carried_all_the_same(kind: type[BaseEx
         raise kind
 
     async def scene() -> list[Any]:
-        return await gathered(batcher_of(model, BatchLimits()).submit(of(1)))
+        return await gathered(batcher_of(model, BatchLimits()).submit(of(1), CALL))
 
     (told,) = asyncio.run(scene())
     assert isinstance(told, ModelFailed)
@@ -141,16 +143,16 @@ def test_requests_that_arrive_while_a_model_works_leave_together_after_it() -> N
     batches: list[int] = []
 
     async def scene() -> None:
-        later: list[asyncio.Future[Batch]] = []
+        later: list[asyncio.Future[Answer]] = []
 
         def model(batch: Batch) -> Batch:
             if not batches:  # the first batch: others arrive meanwhile
-                later.extend(batcher.submit(of(n)) for n in range(3))
+                later.extend(batcher.submit(of(n), CALL) for n in range(3))
             batches.append(batch.n_rows)
             return Batch.from_columns(FIELDS, [np.zeros(batch.n_rows)])
 
         batcher = batcher_of(model, BatchLimits())
-        await batcher.submit(of(0))
+        await batcher.submit(of(0), CALL)
         await asyncio.gather(*later)
 
     asyncio.run(scene())
@@ -167,7 +169,7 @@ def test_parts_of_one_request_whose_answers_do_not_fit_together_fail_it() -> Non
     async def scene() -> list[Any]:
         batcher = batcher_of(widening, BatchLimits(max_batch_rows=2))
         async with asyncio.timeout(30):
-            return await gathered(batcher.submit(of(1, 2, 3)), batcher.submit(of(2)))
+            return await gathered(batcher.submit(of(1, 2, 3), CALL), batcher.submit(of(2), CALL))
 
     apart, whole = asyncio.run(scene())
     assert isinstance(apart, ModelFailed)

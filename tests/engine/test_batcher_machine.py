@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
+from foretell.core.call import Answer, Call
 from foretell.core.field import Datatype, Field
 from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher
@@ -74,7 +75,7 @@ class SlowExecutor:
 class Asked:
     rows: list[float]
     deadline: float | None
-    answer: asyncio.Future[Batch]
+    answer: asyncio.Future[Answer]
     cancelled: bool = False
     may_have_died: bool = False
 
@@ -108,7 +109,8 @@ class Batching(RuleBasedStateMachine):
         if deadline is not None:
             self.executor.deadlines.update(dict.fromkeys(rows, deadline))
         try:
-            answer = self.batcher.submit(Batch.from_rows(FIELDS, [(n,) for n in rows]), deadline)
+            batch = Batch.from_rows(FIELDS, [(n,) for n in rows])
+            answer = self.batcher.submit(batch, Call("", deadline))
         except Overloaded:
             waiting = self.batcher._planner.waiting_rows
             assert waiting + len(rows) > MAX_QUEUE_ROWS
@@ -186,7 +188,7 @@ class Batching(RuleBasedStateMachine):
             return
         error = one.answer.exception()
         if error is None:
-            assert one.answer.result().column("x").tolist() == [2 * n for n in one.rows]
+            assert one.answer.result().outputs.column("x").tolist() == [2 * n for n in one.rows]
             assert not self.executor.guilty.intersection(one.rows)
         elif isinstance(error, DeadlineExceeded):
             assert one.deadline is not None

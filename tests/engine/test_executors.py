@@ -14,6 +14,7 @@ import pytest
 
 from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
+from foretell.core.call import Answer, Call
 from foretell.core.field import Datatype, Field
 from foretell.core.planner import BatchLimits
 from foretell.engine import fleet, repository
@@ -56,6 +57,8 @@ class Model:
         return x * 2
 """
 
+CALL = Call("")
+
 
 def of(*values: float) -> Batch:
     return Batch.from_rows(FIELDS, [(value,) for value in values])
@@ -83,13 +86,18 @@ def batcher_of(executor: Executor, **limits: Any) -> Batcher:
 
 async def gathered(*asked: Any) -> list[Any]:
     told = await asyncio.gather(*asked, return_exceptions=True)
-    return [one.column("prediction").tolist() if isinstance(one, Batch) else one for one in told]
+    return [
+        one.outputs.column("prediction").tolist() if isinstance(one, Answer) else one
+        for one in told
+    ]
 
 
 def test_every_executor_gives_the_same_outcomes(loaded: fleet.Loaded) -> None:
     async def scene() -> list[Any]:
         batcher = batcher_of(loaded.executor, max_batch_rows=4)
-        return await gathered(*(batcher.submit(of(*v)) for v in ([1], [-1, 5], [2, 3], range(9))))
+        return await gathered(
+            *(batcher.submit(of(*v), CALL) for v in ([1], [-1, 5], [2, 3], range(9)))
+        )
 
     first, failed, second, large = asyncio.run(scene())
     assert (first, second, large) == ([2], [4, 6], [2.0 * n for n in range(9)])
@@ -104,8 +112,8 @@ def test_what_is_no_ordinary_exception_fails_its_row_alone(
     async def scene() -> list[Any]:
         batcher = batcher_of(loaded.executor)
         async with asyncio.timeout(30):
-            told = await gathered(*(batcher.submit(of(value)) for value in (1, guilty, 2)))
-            return [*told, *await gathered(batcher.submit(of(3)))]
+            told = await gathered(*(batcher.submit(of(value), CALL) for value in (1, guilty, 2)))
+            return [*told, *await gathered(batcher.submit(of(3), CALL))]
 
     first, failed, second, later = asyncio.run(scene())
     assert (first, second, later) == ([2], [4], [6])
@@ -137,14 +145,14 @@ def test_a_process_that_dies_fails_its_calls_and_is_replaced(package: repository
 
     async def scene() -> tuple[list[Any], list[Any], list[Any]]:
         batcher = batcher_of(executor)
-        dying = await gathered(batcher.submit(of(-2)), batcher.submit(of(1)))
-        after = await gathered(batcher.submit(of(1)))
+        dying = await gathered(batcher.submit(of(-2), CALL), batcher.submit(of(1), CALL))
+        after = await gathered(batcher.submit(of(1), CALL))
         killed = executor.process.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         await asyncio.to_thread(os.waitid, os.P_PID, killed, os.WEXITED | os.WNOWAIT)
-        await gathered(batcher.submit(of(3)))
-        return dying, after, await gathered(batcher.submit(of(4)))
+        await gathered(batcher.submit(of(3), CALL))
+        return dying, after, await gathered(batcher.submit(of(4), CALL))
 
     dying, after, revived = asyncio.run(scene())
     assert all(isinstance(one, ProcessDied) for one in dying)
@@ -162,7 +170,7 @@ def test_what_a_model_forked_does_not_keep_its_death_a_secret(package: repositor
 
     async def scene() -> list[Any]:
         async with asyncio.timeout(10):
-            return await gathered(batcher_of(executor).submit(of(-6)))
+            return await gathered(batcher_of(executor).submit(of(-6), CALL))
 
     (told,) = asyncio.run(scene())
     executor.close()
@@ -206,10 +214,10 @@ def test_the_loop_stays_free_while_a_thread_works_and_requests_gather() -> None:
 
     async def scene() -> None:
         batcher = batcher_of(ThreadExecutor(gate.predict))
-        first = batcher.submit(of(1))
+        first = batcher.submit(of(1), CALL)
         # the loop runs on although the model does not answer
         assert await asyncio.to_thread(gate.reached.wait, 30)
-        rest = [batcher.submit(of(n)) for n in range(5)]
+        rest = [batcher.submit(of(n), CALL) for n in range(5)]
         await asyncio.sleep(0)
         gate.opened.set()
         await asyncio.gather(first, *rest)
@@ -224,11 +232,11 @@ def test_a_full_queue_sheds_and_says_when_to_come_back() -> None:
 
     async def scene() -> list[Any]:
         batcher = batcher_of(ThreadExecutor(gate.predict), max_queue_rows=3)
-        running = batcher.submit(of(1))
+        running = batcher.submit(of(1), CALL)
         assert await asyncio.to_thread(gate.reached.wait, 30)
-        waiting = batcher.submit(of(1, 2))
+        waiting = batcher.submit(of(1, 2), CALL)
         with pytest.raises(Overloaded) as shed:
-            batcher.submit(of(1, 2))
+            batcher.submit(of(1, 2), CALL)
         gate.opened.set()
         told = await gathered(running, waiting)
         batcher.close()
@@ -245,11 +253,13 @@ def test_rows_whose_deadline_passed_do_not_run() -> None:
     async def scene() -> list[Any]:
         batcher = batcher_of(ThreadExecutor(gate.predict))
         now = time.monotonic()
-        running = batcher.submit(of(1), now + 60)
+        running = batcher.submit(of(1), Call("", now + 60))
         assert await asyncio.to_thread(gate.reached.wait, 30)
-        told = await gathered(batcher.submit(of(2), now + 0.05))
+        told = await gathered(batcher.submit(of(2), Call("", now + 0.05)))
         gate.opened.set()
-        told += await gathered(running, batcher.submit(of(3), now - 1), batcher.submit(of(4)))
+        told += await gathered(
+            running, batcher.submit(of(3), Call("", now - 1)), batcher.submit(of(4), CALL)
+        )
         batcher.close()
         return told
 
@@ -308,7 +318,9 @@ def test_on_the_loop_no_batch_takes_long_however_many_rows_there_are() -> None:
     assert 1 < most <= 50
 
     async def scene() -> list[Any]:
-        return await gathered(batcher_of(InlineExecutor(per_row, most)).submit(of(*range(500))))
+        return await gathered(
+            batcher_of(InlineExecutor(per_row, most)).submit(of(*range(500)), CALL)
+        )
 
     sizes.clear()
     ((*answers,),) = asyncio.run(scene())

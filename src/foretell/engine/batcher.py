@@ -12,29 +12,30 @@ from typing import Any
 
 from foretell.core.admission import AdmissionLimits, Pace, admit
 from foretell.core.batch import Batch
+from foretell.core.call import Answer, Call
 from foretell.core.planner import BatchLimits, BatchPlanner, Part
 from foretell.engine.executors import Executor, Outcome
 from foretell.errors import DeadlineExceeded, ModelFailed
 
 
-class _Request(asyncio.Future[Batch]):
+class _Request(asyncio.Future[Answer]):
     """What a caller awaits: its rows, and the parts of the answer that came back.
 
     A future of its own kind, because it has to leave the queue when it is cancelled.
     """
 
-    __slots__ = ("batch", "deadline", "done_parts", "planner")
+    __slots__ = ("batch", "call", "done_parts", "planner")
 
     def __init__(
         self,
         batch: Batch,
-        deadline: float | None,
+        call: Call,
         planner: "BatchPlanner[_Request]",
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(loop=loop)
         self.batch = batch
-        self.deadline = deadline
+        self.call = call
         self.planner = planner
         self.done_parts: list[Batch] | None = None
 
@@ -44,8 +45,12 @@ class _Request(asyncio.Future[Batch]):
         return super().cancel(msg)
 
 
+Told = Callable[[Exception, Call], Exception]
+"""What the caller of a request is told that a model failed with this error."""
+
+
 class Batcher:
-    """Runs the joined rows of concurrent requests on `executor`.
+    """Runs the joined rows of concurrent requests on `executor`, where one version is loaded.
 
     `requests` and `batches` count those that were run.
     """
@@ -56,10 +61,14 @@ class Batcher:
         limits: BatchLimits,
         admission: AdmissionLimits,
         *,
+        version: tuple[str, str] = ("", ""),
+        told: Told = lambda error, call: error,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests = 0
         self.batches = 0
+        self._version = version
+        self._told = told
         self._clock = clock
         self._executor = executor
         self._admission = admission
@@ -71,22 +80,24 @@ class Batcher:
         self._alarm: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, batch: Batch, deadline: float | None = None) -> asyncio.Future[Batch]:
-        """The outputs for `batch`, before the monotonic clock (the loop's) reaches `deadline`.
+    def submit(self, batch: Batch, call: Call) -> asyncio.Future[Answer]:
+        """The answer to `batch`, before the monotonic clock (the loop's) reaches the deadline.
 
-        Raises Overloaded at once; the future raises DeadlineExceeded, and what the model
-        raises for these rows alone. A future that is cancelled takes its rows out of the queue.
+        Raises Overloaded at once; the future raises DeadlineExceeded, and what is `told` of the
+        model's failures for these rows alone. A future that is cancelled takes its rows out of
+        the queue.
         """
         loop = self._loop
         if loop is None or loop.is_closed():  # asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
         planner = self._planner
         admit(batch.n_rows, planner.waiting_rows, self._admission, self._pace)
-        request = _Request(batch, deadline, planner, loop)
+        request = _Request(batch, call, planner, loop)
         planner.offer(request, batch.n_rows, self._clock())
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._turn, loop)
+        deadline = call.deadline
         if deadline is not None:
             alarm = loop.call_at(deadline, self._expire, request)
             request.add_done_callback(lambda _: alarm.cancel())
@@ -129,7 +140,7 @@ class Batcher:
         n_rows = 0
         for part in parts:
             request = part.ticket
-            if request.deadline is not None and request.deadline <= now:
+            if request.call.deadline is not None and request.call.deadline <= now:
                 self._expire(request)
             if not request.done():
                 wanted.append(part)
@@ -165,28 +176,29 @@ class Batcher:
                 continue  # it was cancelled, or its deadline passed
             if isinstance(outcome, Exception):
                 self._planner.withdraw(request)
-                request.set_exception(outcome)
+                request.set_exception(self._told(outcome, request.call))
             elif part.stop == request.batch.n_rows:
-                _finish(request, outcome)
+                self._finish(request, outcome)
             elif request.done_parts is None:
                 request.done_parts = [outcome]
             else:
                 request.done_parts.append(outcome)
 
+    def _finish(self, request: _Request, last: Batch) -> None:
+        """Answer `request`, of whose parts `last` came back now."""
+        outputs = last
+        if request.done_parts is not None:
+            try:
+                outputs = Batch.concat([*request.done_parts, last])
+            except ValueError as error:  # of a shape that may have any size, each had its own
+                differ = ModelFailed(f"its answers to parts of one request differ: {error}")
+                request.set_exception(self._told(differ, request.call))
+                return
+        request.set_result(Answer(outputs, *self._version))
+
     def close(self) -> None:
         """Let go of the executor."""
         self._executor.close()
-
-
-def _finish(request: _Request, last: Batch) -> None:
-    """Answer `request`, of whose parts `last` came back now."""
-    if request.done_parts is None:
-        request.set_result(last)
-        return
-    try:
-        request.set_result(Batch.concat([*request.done_parts, last]))
-    except ValueError as error:  # of a shape that may have any size, each part had its own
-        request.set_exception(ModelFailed(f"its answers to parts of one request differ: {error}"))
 
 
 def _rows(part: Part[_Request]) -> Batch:

@@ -1,6 +1,8 @@
 """The data plane is the one object a door may call: a batch in, an answer out."""
 
+import functools
 import logging
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 from foretell.core.admission import AdmissionLimits
@@ -11,7 +13,7 @@ from foretell.engine.batcher import Batcher
 from foretell.engine.executors import ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Fleet
-from foretell.errors import DeadlineExceeded, ForetellError, ModelFailed, Overloaded
+from foretell.errors import ForetellError, ModelFailed
 
 _log = logging.getLogger("foretell.engine")
 
@@ -21,14 +23,6 @@ class Traffic(NamedTuple):
 
     requests: int
     batches: int
-
-
-class _Lane(NamedTuple):
-    """One loaded version and the batcher that all doors share."""
-
-    model: str
-    version: str
-    batcher: Batcher
 
 
 class DataPlane:
@@ -41,43 +35,32 @@ class DataPlane:
         admission: AdmissionLimits | None = None,
     ) -> None:
         self.fleet = fleet
-        self._lanes = {
-            (name, version): _Lane(
-                name,
-                version,
-                Batcher(loaded.executor, limits or BatchLimits(), admission or AdmissionLimits()),
+        self._batchers = {
+            (name, version): Batcher(
+                loaded.executor,
+                limits or BatchLimits(),
+                admission or AdmissionLimits(),
+                version=(name, version),
+                told=functools.partial(_told, f"{name} {version}"),
             )
             for name, versions in fleet.models.items()
             for version, loaded in versions.items()
         }
-        self._known: dict[Target, _Lane] = {}
+        self._known: dict[Target, Batcher] = {}
 
-    async def infer(self, target: Target, batch: Batch, call: Call) -> Answer:
-        """The outputs for `batch`, whose rows `target`'s signature has accepted.
+    def infer(self, target: Target, batch: Batch, call: Call) -> Awaitable[Answer]:
+        """The answer to `batch`, whose rows `target`'s signature has accepted.
 
-        Raises NotFound, Overloaded, DeadlineExceeded, ModelFailed.
+        Raises NotFound and Overloaded at once; what is awaited raises DeadlineExceeded and
+        ModelFailed.
         """
-        lane = self._known.get(target) or self._find(target)
-        try:
-            outputs = await lane.batcher.submit(batch, call.deadline)
-        except (Overloaded, DeadlineExceeded):
-            raise
-        except Exception as error:
-            told = isinstance(error, ForetellError | ProcessDied)
-            what = error if told else type(error).__name__
-            name = f"{lane.model} {lane.version}"
-            _log.exception("%s failed, request %s", name, call.request_id)
-            raise ModelFailed(
-                f"model {name} failed ({what}); "
-                f"the server's log has the details under request {call.request_id}"
-            ) from error
-        return Answer(outputs, lane.model, lane.version)
+        return (self._known.get(target) or self._find(target)).submit(batch, call)
 
-    def _find(self, target: Target) -> _Lane:
-        """The lane of `target`, remembered: there are only so many targets that exist."""
+    def _find(self, target: Target) -> Batcher:
+        """The batcher of `target`, remembered: there are only so many targets that exist."""
         loaded = self.fleet.resolve(target)
-        lane = self._known[target] = self._lanes[loaded.name, loaded.version]
-        return lane
+        batcher = self._known[target] = self._batchers[loaded.name, loaded.version]
+        return batcher
 
     def runs_inline(self, target: Target) -> bool:
         """Whether `target` runs on the event loop, so that its caller cannot leave meanwhile."""
@@ -85,10 +68,23 @@ class DataPlane:
 
     def traffic(self) -> Traffic:
         """The counts so far; may be asked from any thread."""
-        batchers = [lane.batcher for lane in self._lanes.values()]
+        batchers = self._batchers.values()
         return Traffic(sum(one.requests for one in batchers), sum(one.batches for one in batchers))
 
     def close(self) -> None:
         """Let go of threads and processes."""
-        for lane in self._lanes.values():
-            lane.batcher.close()
+        for batcher in self._batchers.values():
+            batcher.close()
+
+
+def _told(name: str, error: Exception, call: Call) -> ModelFailed:
+    """The log gets the details of a model's failure, its caller one sentence."""
+    known = isinstance(error, ForetellError | ProcessDied)
+    what = error if known else type(error).__name__
+    _log.error("%s failed, request %s", name, call.request_id, exc_info=error)
+    failed = ModelFailed(
+        f"model {name} failed ({what}); "
+        f"the server's log has the details under request {call.request_id}"
+    )
+    failed.__cause__ = error
+    return failed

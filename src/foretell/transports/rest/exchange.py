@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar
 
 from starlette.types import Message, Receive, Scope
 
@@ -49,28 +49,30 @@ def accepted_request_id(told: bytes) -> str:
 class Headers:
     """The request headers the hot routes look at."""
 
-    __slots__ = (
-        "content_encoding",
-        "content_length",
-        "content_type",
-        "request_id",
-        "timeout_ms",
-    )
+    __slots__ = ("content_type", "request_id", "told")
 
     def __init__(self, scope: Scope) -> None:
-        told: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = told.get(b"x-request-id")
-        self.request_id = accepted_request_id(request_id) if request_id else new_request_id()
-        self.content_type = told.get(b"content-type", b"")
-        self.content_encoding = told.get(b"content-encoding")
-        self.content_length = told.get(b"content-length")
-        self.timeout_ms = told.get(b"x-request-timeout-ms")
+        self.told: dict[bytes, bytes] = dict(scope["headers"])
+        told_id = self.told.get(b"x-request-id")
+        self.request_id = accepted_request_id(told_id) if told_id else new_request_id()
+        self.content_type = self.told.get(b"content-type", b"")
+
+    @property
+    def plain_json(self) -> bool:
+        """Whether it is what nearly all are: JSON, not compressed, without a deadline."""
+        told = self.told
+        return (
+            self.content_type == b"application/json"
+            and b"content-encoding" not in told
+            and b"x-request-timeout-ms" not in told
+        )
 
     def deadline(self, now: float) -> float | None:
         """`X-Request-Timeout-Ms` from `now` on, on the same clock. Raises InvalidInput."""
-        if self.timeout_ms is None:
+        sent = self.told.get(b"x-request-timeout-ms")
+        if sent is None:
             return None
-        told = self.timeout_ms.decode("latin-1")
+        told = sent.decode("latin-1")
         digits = told.isdecimal() and len(told) <= _MOST_DIGITS
         if not digits or not 0 < int(told) <= _MOST_TIMEOUT_MS:
             raise InvalidInput(
@@ -89,10 +91,11 @@ class Headers:
                     f"the Content-Type is {kind.decode('latin-1')}, but this route reads JSON; "
                     "send application/json",
                 )
-        if self.content_encoding and self.content_encoding.lower() != b"identity":
+        encoding = self.told.get(b"content-encoding")
+        if encoding and encoding.lower() != b"identity":
             raise HttpRefusal(
                 415,
-                f"the Content-Encoding is {self.content_encoding.decode('latin-1')}, but this "
+                f"the Content-Encoding is {encoding.decode('latin-1')}, but this "
                 "route reads plain bodies; send it uncompressed",
             )
 
@@ -139,7 +142,7 @@ def _too_large(max_body_bytes: int) -> TooLarge:
     )
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _Result:
+async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
     """What `work` returns; when the client leaves first, it is cancelled. Raises ClientGone.
 
     The request's body must have been read: only a disconnect can follow.

@@ -118,9 +118,11 @@ class HotRoutes:
                 self._refuse(scope)
             query = scope["query_string"]
             verbose = _asked_for_verbose(query) if query else False
-            headers.refuse_what_is_not_json()
-            deadline = None if headers.timeout_ms is None else headers.deadline(time.monotonic())
-            limits, declared = self._limits, headers.content_length
+            deadline = None
+            if not headers.plain_json:
+                headers.refuse_what_is_not_json()
+                deadline = headers.deadline(time.monotonic())
+            limits, declared = self._limits, headers.told.get(b"content-length")
             if declared is not None and len(declared) >= self._digits:
                 refuse_declared(declared, limits.max_body_bytes)
             first = await receive()
