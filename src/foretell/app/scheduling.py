@@ -19,7 +19,7 @@ from foretell.engine.dataplane import DataPlane, Traffic
 CROWDED = 2.5
 """Requests a batch, on average, from which on I/O threads wait for their turn."""
 
-EVERY_S = 0.25
+EVERY_S = 0.1
 
 _log = logging.getLogger("foretell.server")
 

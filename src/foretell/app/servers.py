@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 
 from foretell.app import scheduling
@@ -91,10 +91,10 @@ class _StartReport:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def guard(self, factory: Factory) -> Factory:
-        """`factory`, with its failures reported."""
+    def guard(self, factory: Factory) -> Callable[[], Callable[..., Awaitable[None]]]:
+        """What makes the application's entry, with its failures reported."""
 
-        def build() -> RestApp:
+        def build() -> Callable[..., Awaitable[None]]:
             try:
                 app = settled(factory)
             except ForetellError as error:
@@ -104,7 +104,7 @@ class _StartReport:
                 os.write(self._write, f"the start failed: {error!r}".encode()[:4000])
             else:
                 scheduling.follow(app.dataplane)
-                return app
+                return app.entry
             # An exception would cross the server's event loop and come out as a traceback.
             os._exit(1)
 

@@ -5,7 +5,7 @@ the user adds middleware; from then on it passes through that middleware like ev
 """
 
 import importlib.resources
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,12 +57,15 @@ class RestApp(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope."""
+        await self.entry(scope, receive, send)
+
+    def entry(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The same for a server that takes any callable: a hot route's own coroutine."""
         if scope["type"] == "http" and not self.user_middleware:
             endpoint = self._hot.find(scope)
             if endpoint is not None:
-                await self._hot.answer(endpoint, scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
+                return self._hot.answer(endpoint, scope, receive, send)
+        return super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document: FastAPI's own routes, and the inference routes of each model."""
