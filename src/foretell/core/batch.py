@@ -58,10 +58,7 @@ class Batch:
         cls, fields: tuple[Field, ...], n_rows: int, values: Iterable[Iterable[Any]]
     ) -> Batch:
         """A batch of columns, made of `n_rows` accepted values for each field."""
-        columns = tuple(
-            _column(known, n_rows, part) for known, part in zip(fields, values, strict=True)
-        )
-        return cls(fields, n_rows, columns=columns)
+        return cls(fields, n_rows, columns=_columns(fields, n_rows, values))
 
     @classmethod
     def from_columns(cls, fields: tuple[Field, ...], columns: Sequence[Array]) -> Batch:
@@ -109,10 +106,7 @@ class Batch:
                 columns = tuple(self._matrix.T)
             else:
                 values = zip(*self.rows, strict=True) if self.n_rows else ((),) * len(self.fields)
-                columns = tuple(
-                    _column(known, self.n_rows, part)
-                    for known, part in zip(self.fields, values, strict=True)
-                )
+                columns = _columns(self.fields, self.n_rows, values)
             self._columns = columns
         return columns
 
@@ -192,6 +186,13 @@ def flattened(rows: Sequence[Sequence[Any]], dtype: np.dtype[Any]) -> Array:
         return np.fromiter(chain.from_iterable(rows), dtype)
     except TypeError:
         return np.array(rows, dtype=dtype).ravel()
+
+
+def _columns(
+    fields: tuple[Field, ...], n_rows: int, values: Iterable[Iterable[Any]]
+) -> tuple[Array, ...]:
+    """One array a field, of its accepted values."""
+    return tuple(_column(known, n_rows, part) for known, part in zip(fields, values, strict=True))
 
 
 def _column(known: Field, n_rows: int, values: Iterable[Any]) -> Array:
