@@ -39,11 +39,11 @@ def _room(rooms: str, third_party: str, stdlib: str | None = None) -> Room:
 # `foretell` is the top-level __init__.py. Everyone may import errors.
 ROOMS = {
     "errors": _room("", "", "__future__ typing"),
-    "core": _room("", "numpy", CORE_STDLIB),
+    "core": _room("", "msgspec numpy", CORE_STDLIB),
     "codecs": _room("core", "google msgspec numpy pyarrow"),
     "runtimes": _room("core", FRAMEWORKS),
     "packing": _room("core runtimes", PACKING),
-    "engine": _room("core runtimes", "fsspec numpy redis"),
+    "engine": _room("core runtimes", "fsspec msgspec numpy redis"),
     "transports.rest": _room(DOOR, "fastapi fastapi_offline msgspec numpy starlette"),
     "transports.grpc": _room(DOOR, "google numpy"),
     "transports.stream": _room(DOOR, "faststream numpy"),

@@ -134,14 +134,15 @@ class Planning(RuleBasedStateMachine):
         assert sum(part.stop - part.start for part in batch) <= room
         for part in batch:
             # in order, without a gap, and never a row twice
-            ticket, start, stop, arrived = self.waiting.pop(0)
-            assert (part.ticket, part.start, part.arrived) == (ticket, start, arrived)
+            known = self.waiting.pop(0)
+            ticket, start, stop = known.ticket, known.start, known.stop
+            assert (part.ticket, part.start, part.arrived) == (ticket, start, known.arrived)
             assert self.left[ticket] == start
             self.left[ticket] = part.stop
             if part.stop != stop:
                 assert len(batch) == 1
                 assert part.stop - part.start == room < stop - start
-                self.waiting.append(Part(ticket, part.stop, stop, arrived))
+                self.waiting.append(Part(ticket, part.stop, stop, known.arrived))
         if not batch:
             total = sum(part.stop - part.start for part in self.waiting)
             kept = self.waiting and total < room and self.now < self.waiting[0].arrived + 0.25
@@ -167,6 +168,19 @@ class Planning(RuleBasedStateMachine):
 TestPlanning = Planning.TestCase
 
 
+@given(st.integers(1, 10), st.lists(st.integers(1, 12), min_size=1), st.sampled_from([0.0, 1.0]))
+def test_who_need_not_wait_is_in_the_next_batch(
+    max_rows: int, sizes: list[int], max_wait_s: float
+) -> None:
+    plan: BatchPlanner[int] = BatchPlanner(BatchLimits(max_rows, max_wait_s))
+    at_once = {n for n, rows in enumerate(sizes) if not plan.offer(n, rows, 0.0)}
+    batch = plan.dispatch(0.0)
+    assert at_once <= {part.ticket for part in batch if part.stop == sizes[part.ticket]}
+    assert at_once or max_wait_s or sizes[0] > max_rows
+    plan.offer(-1, 1, 0.0)
+    assert plan.offer(-2, 1, 0.0) or not batch  # the only place is taken
+
+
 @given(st.integers(1, 10), st.lists(st.integers(1, 12), min_size=1))
 def test_every_row_offered_leaves_once_and_in_order(max_rows: int, sizes: list[int]) -> None:
     plan: BatchPlanner[int] = BatchPlanner(BatchLimits(max_rows))
@@ -174,9 +188,9 @@ def test_every_row_offered_leaves_once_and_in_order(max_rows: int, sizes: list[i
         plan.offer(number, rows, 0.0)
     seen: dict[int, int] = dict.fromkeys(range(len(sizes)), 0)
     while batch := plan.dispatch(0.0):
-        for ticket, start, stop, _ in batch:
-            assert seen[ticket] == start
-            seen[ticket] = stop
+        for part in batch:
+            assert seen[part.ticket] == part.start
+            seen[part.ticket] = part.stop
         plan.returned()
     assert list(seen.values()) == sizes
     assert plan.waiting_rows == 0

@@ -35,8 +35,16 @@ _UINT64_IS_TOO_WIDE = 2**63 - 1  # msgspec's integer bounds are signed 64-bit nu
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
+class _Quick(msgspec.Struct, gc=False):
+    """The `/predict` answer of nearly every model."""
+
+    prediction: Any
+    probability: Any
+    model_version: str
+
+
 class _One(msgspec.Struct, gc=False):
-    """A `/predict` answer; what is unset is not written."""
+    """Any `/predict` answer; what is unset is not written."""
 
     prediction: Any
     probability: Any
@@ -193,7 +201,7 @@ class JsonRows:
         (row,) = outputs.rows
         if self._quick is not None and model is None:
             prediction, probability = self._quick(row)
-            return self._encode(_One(prediction, probability, msgspec.UNSET, version))
+            return self._encode(_Quick(prediction, probability, version))
         return self._encode(_One(*self._parts(row), version, *self._verbose(model)))
 
     def encode_rows(self, outputs: Batch, version: str, *, model: str | None = None) -> bytes:

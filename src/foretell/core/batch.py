@@ -14,10 +14,11 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from foretell.core.field import Array, Datatype, Field, dense_datatype
@@ -28,37 +29,29 @@ _NARROW = 64
 """Up to so many numbers a field are cheaper as Python values than as an array for each row."""
 
 
-class Batch:
-    """`n_rows` rows of `fields`."""
+class Batch(msgspec.Struct, eq=False, gc=False):
+    """`n_rows` rows of `fields`.
 
-    __slots__ = ("_columns", "_matrix", "_rows", "fields", "n_rows")
+    Two are made for every request of one row, as `Batch(fields, 1, (row,))`.
+    """
 
-    def __init__(
-        self,
-        fields: tuple[Field, ...],
-        n_rows: int,
-        *,
-        rows: Sequence[Row] | None = None,
-        columns: tuple[Array, ...] | None = None,
-        matrix: Array | None = None,
-    ) -> None:
-        self.fields = fields
-        self.n_rows = n_rows
-        self._rows = rows
-        self._columns = columns
-        self._matrix = matrix
+    fields: tuple[Field, ...]
+    n_rows: int
+    _rows: Sequence[Row] | None = None
+    _columns: tuple[Array, ...] | None = None
+    _matrix: Array | None = None
 
     @classmethod
     def from_rows(cls, fields: tuple[Field, ...], rows: Sequence[Row]) -> Batch:
         """A batch of tuples in the order of `fields`; nothing is converted yet."""
-        return cls(fields, len(rows), rows=rows)
+        return cls(fields, len(rows), rows)
 
     @classmethod
     def from_values(
         cls, fields: tuple[Field, ...], n_rows: int, values: Iterable[Iterable[Any]]
     ) -> Batch:
         """A batch of columns, made of `n_rows` accepted values for each field."""
-        return cls(fields, n_rows, columns=_columns(fields, n_rows, values))
+        return cls(fields, n_rows, None, _columns(fields, n_rows, values))
 
     @classmethod
     def from_columns(cls, fields: tuple[Field, ...], columns: Sequence[Array]) -> Batch:
@@ -69,14 +62,14 @@ class Batch:
         for known, column in zip(fields, columns, strict=True):
             if len(column) != n_rows:
                 raise ValueError(f"column {known.name!r} has {len(column)} rows, not {n_rows}")
-        return cls(fields, n_rows, columns=tuple(columns))
+        return cls(fields, n_rows, None, tuple(columns))
 
     @classmethod
     def from_matrix(cls, fields: tuple[Field, ...], matrix: Array) -> Batch:
         """A batch of one (n, k) array over k scalar fields of its dtype. Raises ValueError."""
         if matrix.ndim != 2 or matrix.shape[1] != len(fields):
             raise ValueError(f"a matrix of shape {matrix.shape} for {len(fields)} fields")
-        return cls(fields, len(matrix), matrix=matrix)
+        return cls(fields, len(matrix), None, None, matrix)
 
     @classmethod
     def concat(cls, batches: Sequence[Batch]) -> Batch:
@@ -90,12 +83,13 @@ class Batch:
                 break
             rows += batch._rows
         else:
-            return cls(fields, len(rows), rows=rows)
+            return cls(fields, len(rows), rows)
         n_rows = sum(batch.n_rows for batch in batches)
         if dense_datatype(fields) is not None:
-            return cls(fields, n_rows, matrix=np.concatenate([batch.matrix for batch in batches]))
+            matrix = np.concatenate([batch.matrix for batch in batches])
+            return cls(fields, n_rows, None, None, matrix)
         parts = zip(*(batch.columns for batch in batches), strict=True)
-        return cls(fields, n_rows, columns=tuple(np.concatenate(part) for part in parts))
+        return cls(fields, n_rows, None, tuple(np.concatenate(part) for part in parts))
 
     @property
     def columns(self) -> tuple[Array, ...]:
@@ -147,26 +141,23 @@ class Batch:
         return Batch(
             self.fields,
             n_rows,
-            rows=None if self._rows is None else self._rows[start:stop],
-            columns=None
+            None if self._rows is None else self._rows[start:stop],
+            None
             if self._columns is None
             else tuple(column[start:stop] for column in self._columns),
-            matrix=None if self._matrix is None else self._matrix[start:stop],
+            None if self._matrix is None else self._matrix[start:stop],
         )
 
-    def split(self, sizes: Sequence[int]) -> Iterator[Batch]:
+    def split(self, sizes: Sequence[int]) -> list[Batch]:
         """Consecutive batches of `sizes` rows. Raises ValueError when they don't add up."""
         if sum(sizes) != self.n_rows:
             raise ValueError(f"sizes add up to {sum(sizes)}, not to {self.n_rows} rows")
         if max(sizes, default=0) == 1 and _are_narrow(self.fields):
             # Whoever brought a row wants one back: numpy is asked once, not for every row.
-            for row in self.rows:
-                yield Batch(self.fields, 1, rows=(row,))
-            return
-        start = 0
-        for size in sizes:
-            yield self.slice(start, start + size)
-            start += size
+            fields = self.fields
+            return [Batch(fields, 1, (row,)) for row in self.rows]
+        stops = accumulate(sizes)
+        return [self.slice(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
 
     def __len__(self) -> int:
         return self.n_rows

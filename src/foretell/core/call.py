@@ -1,10 +1,12 @@
 """A call is one request's errand to the data plane: whom it asks, on what terms, what came back.
 
-Three of these are made for every request, so they are named tuples: a frozen dataclass costs
-several times as much to make.
+Two of these are made for every request, so they are msgspec's structs, which are made in C:
+a frozen dataclass costs ten times as much to make, a named tuple three times.
 """
 
 from typing import NamedTuple
+
+import msgspec
 
 from foretell.core.batch import Batch
 
@@ -16,7 +18,7 @@ class Target(NamedTuple):
     version: str | None = None
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """The terms of a request, whichever door it came through: never headers.
 
     `deadline` is on the monotonic clock, in seconds; None waits as long as it takes.
@@ -26,7 +28,7 @@ class Call(NamedTuple):
     deadline: float | None = None
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False, eq=False):
     """The output batch, and which model and version gave it."""
 
     outputs: Batch

@@ -14,7 +14,9 @@ Rules:
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
+
+import msgspec
 
 Ticket = TypeVar("Ticket", bound=Hashable)
 
@@ -27,7 +29,7 @@ class BatchLimits:
     max_wait_s: float = 0.0
 
 
-class Part(NamedTuple, Generic[Ticket]):
+class Part(msgspec.Struct, Generic[Ticket], frozen=True):
     """Rows `start` to `stop` of the request known by `ticket`, waiting since `arrived`."""
 
     ticket: Ticket
@@ -47,10 +49,15 @@ class BatchPlanner(Generic[Ticket]):
         self._waiting: OrderedDict[Ticket, Part[Ticket]] = OrderedDict()
         self.waiting_rows = 0
 
-    def offer(self, ticket: Ticket, n_rows: int, now: float) -> None:
-        """Let a request of `n_rows` wait."""
+    def offer(self, ticket: Ticket, n_rows: int, now: float) -> bool:
+        """Let a request of `n_rows` wait. False when the next batch will have all of it."""
         self._waiting[ticket] = Part(ticket, 0, n_rows, now)
         self.waiting_rows += n_rows
+        return (
+            not self._places
+            or self.waiting_rows > self._limits.max_batch_rows
+            or self._limits.max_wait_s > 0
+        )
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Drop what waits of a request. False when nothing of it waits (any more)."""
@@ -79,8 +86,8 @@ class BatchPlanner(Generic[Ticket]):
         if first.stop - first.start > room:
             self.waiting_rows -= room
             cut = first.start + room
-            waiting[first.ticket] = first._replace(start=cut)
-            return [first._replace(stop=cut)]
+            waiting[first.ticket] = Part(first.ticket, cut, first.stop, first.arrived)
+            return [Part(first.ticket, first.start, cut, first.arrived)]
         batch, rows = [first], first.stop - first.start
         while True:
             ticket, part = waiting.popitem(last=False)

@@ -8,7 +8,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+
+import msgspec
 
 from foretell.core.admission import AdmissionLimits, Pace, admit
 from foretell.core.batch import Batch
@@ -18,31 +19,13 @@ from foretell.engine.executors import Executor, Outcome
 from foretell.errors import DeadlineExceeded, ModelFailed
 
 
-class _Request(asyncio.Future[Answer]):
-    """What a caller awaits: its rows, and the parts of the answer that came back.
+class _Request(msgspec.Struct, eq=False):
+    """A request that was admitted: its rows, who waits for them, and what came back so far."""
 
-    A future of its own kind, because it has to leave the queue when it is cancelled.
-    """
-
-    __slots__ = ("batch", "call", "done_parts", "planner")
-
-    def __init__(
-        self,
-        batch: Batch,
-        call: Call,
-        planner: "BatchPlanner[_Request]",
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(loop=loop)
-        self.batch = batch
-        self.call = call
-        self.planner = planner
-        self.done_parts: list[Batch] | None = None
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Nobody waits any more: the rows leave the queue at once."""
-        self.planner.withdraw(self)
-        return super().cancel(msg)
+    batch: Batch
+    call: Call
+    answer: asyncio.Future[Answer]
+    done_parts: list[Batch] | None = None
 
 
 Told = Callable[[Exception, Call], Exception]
@@ -91,22 +74,26 @@ class Batcher:
         if loop is None or loop.is_closed():  # asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
         planner = self._planner
-        admit(batch.n_rows, planner.waiting_rows, self._admission, self._pace)
-        request = _Request(batch, call, planner, loop)
-        planner.offer(request, batch.n_rows, self._clock())
+        n_rows = batch.n_rows
+        admit(n_rows, planner.waiting_rows, self._admission, self._pace)
+        answer: asyncio.Future[Answer] = loop.create_future()
+        request = _Request(batch, call, answer)
+        if planner.offer(request, n_rows, self._clock()):
+            answer.add_done_callback(lambda _: planner.withdraw(request))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._turn, loop)
         deadline = call.deadline
         if deadline is not None:
             alarm = loop.call_at(deadline, self._expire, request)
-            request.add_done_callback(lambda _: alarm.cancel())
-        return request
+            answer.add_done_callback(lambda _: alarm.cancel())
+        return answer
 
     def _expire(self, request: _Request) -> None:
         self._planner.withdraw(request)
-        if not request.done():
-            request.set_exception(DeadlineExceeded("the deadline passed before the model answered"))
+        if not request.answer.done():
+            late = DeadlineExceeded("the deadline passed before the model answered")
+            request.answer.set_exception(late)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """The end of a turn: run what may leave, and see to it that the rest is not forgotten."""
@@ -137,20 +124,25 @@ class Batcher:
         self, parts: Sequence[Part[_Request]], now: float, loop: asyncio.AbstractEventLoop
     ) -> None:
         wanted: list[Part[_Request]] = []
+        batches: list[Batch] = []
         n_rows = 0
         for part in parts:
-            request = part.ticket
-            if request.call.deadline is not None and request.call.deadline <= now:
+            request, start, stop = part.ticket, part.start, part.stop
+            deadline = request.call.deadline
+            if deadline is not None and deadline <= now:
                 self._expire(request)
-            if not request.done():
-                wanted.append(part)
-                n_rows += part.stop - part.start
+            if request.answer.done():
+                continue  # whoever asked has left, or is told that it is too late
+            batch = request.batch
+            wanted.append(part)
+            batches.append(batch if stop - start == batch.n_rows else batch.slice(start, stop))
+            n_rows += stop - start
         if not wanted:
             self._planner.returned()
             return
         self.requests += len(wanted)
         self.batches += 1
-        running = self._executor.run([_rows(part) for part in wanted])
+        running = self._executor.run(batches)
         if isinstance(running, list):
             self._came_back(wanted, running, n_rows, self._clock() - now)
             return
@@ -170,39 +162,33 @@ class Batcher:
     ) -> None:
         self._planner.returned()
         self._pace.record(n_rows, seconds)
+        model, version = self._version
         for part, outcome in zip(parts, outcomes, strict=True):
             request = part.ticket
-            if request.done():
+            answer = request.answer
+            if answer.done():
                 continue  # it was cancelled, or its deadline passed
             if isinstance(outcome, Exception):
                 self._planner.withdraw(request)
-                request.set_exception(self._told(outcome, request.call))
-            elif part.stop == request.batch.n_rows:
-                self._finish(request, outcome)
-            elif request.done_parts is None:
-                request.done_parts = [outcome]
-            else:
+                answer.set_exception(self._told(outcome, request.call))
+            elif part.stop != request.batch.n_rows:
+                request.done_parts = request.done_parts or []
                 request.done_parts.append(outcome)
+            elif request.done_parts is None:
+                answer.set_result(Answer(outcome, model, version))
+            else:
+                self._join([*request.done_parts, outcome], request)
 
-    def _finish(self, request: _Request, last: Batch) -> None:
-        """Answer `request`, of whose parts `last` came back now."""
-        outputs = last
-        if request.done_parts is not None:
-            try:
-                outputs = Batch.concat([*request.done_parts, last])
-            except ValueError as error:  # of a shape that may have any size, each had its own
-                differ = ModelFailed(f"its answers to parts of one request differ: {error}")
-                request.set_exception(self._told(differ, request.call))
-                return
-        request.set_result(Answer(outputs, *self._version))
+    def _join(self, parts: list[Batch], request: _Request) -> None:
+        """Answer `request`, of which all parts came back."""
+        try:
+            outputs = Batch.concat(parts)
+        except ValueError as error:  # of a shape that may have any size, each had its own
+            differ = ModelFailed(f"its answers to parts of one request differ: {error}")
+            request.answer.set_exception(self._told(differ, request.call))
+        else:
+            request.answer.set_result(Answer(outputs, *self._version))
 
     def close(self) -> None:
         """Let go of the executor."""
         self._executor.close()
-
-
-def _rows(part: Part[_Request]) -> Batch:
-    batch = part.ticket.batch
-    if part.stop - part.start == batch.n_rows:
-        return batch
-    return batch.slice(part.start, part.stop)

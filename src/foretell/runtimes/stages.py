@@ -138,7 +138,7 @@ class Chain:
         for column in columns:
             if len(column) != batch.n_rows:  # `from_columns` says what is wrong with it
                 return Batch.from_columns(self.signature.outputs, columns)
-        return Batch(self.signature.outputs, batch.n_rows, columns=columns)
+        return Batch(self.signature.outputs, batch.n_rows, None, columns)
 
 
 def line_of(error: BaseException) -> str:

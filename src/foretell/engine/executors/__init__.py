@@ -89,7 +89,7 @@ def attempt(predict: Predict, batches: Sequence[Batch]) -> list[Outcome]:
     """Predict `batches` together; if that fails, in halves, until the guilty fail alone."""
     try:
         outputs = predict(Batch.concat(batches))
-        return list(outputs.split([batch.n_rows for batch in batches]))
+        return [*outputs.split([batch.n_rows for batch in batches])]
     except ProcessDied as error:
         return [error] * len(batches)
     except BaseException as error:  # noqa: BLE001 - what passes here ends the loop, or its batches

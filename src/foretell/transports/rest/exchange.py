@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Iterator
 from typing import TypeVar
 
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
 
 from foretell.errors import InvalidInput, TooLarge
 from foretell.transports.rest.errors import HttpRefusal
@@ -26,16 +26,34 @@ _READ_AS_JSON = frozenset(
 _MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
 _MOST_TIMEOUT_MS = 24 * 60 * 60 * 1000
 _Result = TypeVar("_Result")
-_numbers: Iterator[str] | None = None
+Told = dict[bytes, bytes]
+"""A request's headers by name; of several with one name, the last."""
+
+
+class _Ids:
+    """Where the ids of this process begin; a forked worker begins elsewhere."""
+
+    prefix: str
+    numbers: Iterator[int]
+
+    @classmethod
+    def begin(cls) -> None:
+        cls.prefix, cls.numbers = os.urandom(6).hex(), itertools.count(1)
+
+
+_Ids.begin()
+os.register_at_fork(after_in_child=_Ids.begin)
 
 
 def new_request_id() -> str:
     """An id no other request has: random for the process, counted within it."""
-    global _numbers  # noqa: PLW0603 - made on first use: workers are forked after this import
-    if _numbers is None:
-        process = os.urandom(6).hex()
-        _numbers = (f"{process}-{number:x}" for number in itertools.count(1))
-    return next(_numbers)
+    return f"{_Ids.prefix}-{next(_Ids.numbers)}"
+
+
+def request_id_of(told: Told) -> str:
+    """The caller's own `X-Request-Id` if it has a usable one, else a new one."""
+    own = told.get(b"x-request-id")
+    return accepted_request_id(own) if own else new_request_id()
 
 
 def accepted_request_id(told: bytes) -> str:
@@ -46,58 +64,37 @@ def accepted_request_id(told: bytes) -> str:
     return new_request_id()
 
 
-class Headers:
-    """The request headers the hot routes look at."""
-
-    __slots__ = ("content_type", "request_id", "told")
-
-    def __init__(self, scope: Scope) -> None:
-        self.told: dict[bytes, bytes] = dict(scope["headers"])
-        told_id = self.told.get(b"x-request-id")
-        self.request_id = accepted_request_id(told_id) if told_id else new_request_id()
-        self.content_type = self.told.get(b"content-type", b"")
-
-    @property
-    def plain_json(self) -> bool:
-        """Whether it is what nearly all are: JSON, not compressed, without a deadline."""
-        told = self.told
-        return (
-            self.content_type == b"application/json"
-            and b"content-encoding" not in told
-            and b"x-request-timeout-ms" not in told
+def deadline_of(told: Told, now: float) -> float | None:
+    """`X-Request-Timeout-Ms` from `now` on, on the same clock. Raises InvalidInput."""
+    sent = told.get(b"x-request-timeout-ms")
+    if sent is None:
+        return None
+    text = sent.decode("latin-1")
+    digits = text.isdecimal() and len(text) <= _MOST_DIGITS
+    if not digits or not 0 < int(text) <= _MOST_TIMEOUT_MS:
+        raise InvalidInput(
+            f"X-Request-Timeout-Ms is {text[:40]!r}, but must be a whole number of "
+            f"milliseconds from 1 to {_MOST_TIMEOUT_MS}"
         )
+    return now + int(text) / 1000
 
-    def deadline(self, now: float) -> float | None:
-        """`X-Request-Timeout-Ms` from `now` on, on the same clock. Raises InvalidInput."""
-        sent = self.told.get(b"x-request-timeout-ms")
-        if sent is None:
-            return None
-        told = sent.decode("latin-1")
-        digits = told.isdecimal() and len(told) <= _MOST_DIGITS
-        if not digits or not 0 < int(told) <= _MOST_TIMEOUT_MS:
-            raise InvalidInput(
-                f"X-Request-Timeout-Ms is {told[:40]!r}, but must be a whole number of "
-                f"milliseconds from 1 to {_MOST_TIMEOUT_MS}"
-            )
-        return now + int(told) / 1000
 
-    def refuse_what_is_not_json(self) -> None:
-        """Raise HttpRefusal (415) for a media type or an encoding these routes don't read."""
-        if self.content_type != b"application/json":
-            kind = self.content_type.partition(b";")[0].strip().lower()
-            if kind not in _READ_AS_JSON and not kind.endswith(b"+json"):
-                raise HttpRefusal(
-                    415,
-                    f"the Content-Type is {kind.decode('latin-1')}, but this route reads JSON; "
-                    "send application/json",
-                )
-        encoding = self.told.get(b"content-encoding")
-        if encoding and encoding.lower() != b"identity":
-            raise HttpRefusal(
-                415,
-                f"the Content-Encoding is {encoding.decode('latin-1')}, but this "
-                "route reads plain bodies; send it uncompressed",
-            )
+def refuse_what_is_not_json(told: Told) -> None:
+    """Raise HttpRefusal (415) for a media type or an encoding these routes don't read."""
+    kind = told.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind not in _READ_AS_JSON and not kind.endswith(b"+json"):
+        raise HttpRefusal(
+            415,
+            f"the Content-Type is {kind.decode('latin-1')}, but this route reads JSON; "
+            "send application/json",
+        )
+    encoding = told.get(b"content-encoding")
+    if encoding and encoding.lower() != b"identity":
+        raise HttpRefusal(
+            415,
+            f"the Content-Encoding is {encoding.decode('latin-1')}, but this "
+            "route reads plain bodies; send it uncompressed",
+        )
 
 
 class ClientGone(Exception):
@@ -171,7 +168,7 @@ def reply(
     pairs = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id.encode("latin-1")),
+        (b"x-request-id", request_id.encode()),
     ]
     if headers:
         pairs += [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -25,9 +25,11 @@ from foretell.errors import ForetellError, InvalidInput
 from foretell.transports.rest.errors import HttpRefusal, failure
 from foretell.transports.rest.exchange import (
     ClientGone,
-    Headers,
+    deadline_of,
     refuse_declared,
+    refuse_what_is_not_json,
     reply,
+    request_id_of,
     rest_of_body,
     unless_gone,
     whole_body,
@@ -66,7 +68,7 @@ class Endpoint:
         """The accepted rows of a request's body. Raises InvalidInput, TooLarge."""
         if self.many:
             return self._codec.decode_rows(body, max_rows=max_rows)
-        return Batch(self._fields, 1, rows=(self._codec.decode_row(body),))
+        return Batch(self._fields, 1, (self._codec.decode_row(body),))
 
 
 class HotRoutes:
@@ -110,8 +112,8 @@ class HotRoutes:
         self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer one request, whatever happens; None is a model that is not there."""
-        headers = Headers(scope)
-        request_id = headers.request_id
+        told = dict(scope["headers"])
+        request_id = request_id_of(told)
         status, extra = 200, None
         try:
             if endpoint is None or scope["method"] != "POST":
@@ -119,10 +121,14 @@ class HotRoutes:
             query = scope["query_string"]
             verbose = _asked_for_verbose(query) if query else False
             deadline = None
-            if not headers.plain_json:
-                headers.refuse_what_is_not_json()
-                deadline = headers.deadline(time.monotonic())
-            limits, declared = self._limits, headers.told.get(b"content-length")
+            if (
+                told.get(b"content-type") != b"application/json"
+                or b"content-encoding" in told
+                or b"x-request-timeout-ms" in told
+            ):  # few do
+                refuse_what_is_not_json(told)
+                deadline = deadline_of(told, time.monotonic())
+            limits, declared = self._limits, told.get(b"content-length")
             if declared is not None and len(declared) >= self._digits:
                 refuse_declared(declared, limits.max_body_bytes)
             first = await receive()
