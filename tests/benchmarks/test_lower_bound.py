@@ -11,6 +11,7 @@ from benchmarks.servers import repository
 from examples.train_churn_synthetic import CUSTOMER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [CUSTOMER, list(CUSTOMER.values())], ids=["by name", "in order"])
 def test_the_lower_bound_answers_every_row_as_the_model_does(row: object, tmp_path: Path) -> None:
     site = linear(tmp_path)

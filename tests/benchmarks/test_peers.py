@@ -30,6 +30,8 @@ from benchmarks.sections import Effort
 from benchmarks.servers import repository
 from examples.train_churn_synthetic import CUSTOMER
 
+pytestmark = pytest.mark.slow
+
 LEAVES_A_SESSION_BEHIND = """
 import subprocess
 from benchmarks.peers.measuring import adopt_orphans, end_offspring

@@ -21,6 +21,7 @@ def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_pack_reports_what_it_made(trained: Path, tmp_path: Path) -> None:
     arguments: list[str | Path] = [
         "pack",
@@ -50,6 +51,7 @@ def test_pack_refuses_what_it_cannot_serve(trained: Path, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_inspect_shows_packages_and_files(churn: Path, trained: Path) -> None:
     assert "sha256" in run("inspect", churn).stdout
     one = json.loads(run("inspect", churn / "churn" / "1.0.0", "--json").stdout)

@@ -24,7 +24,6 @@ class Kind:
     chosen: str | None = "mixed"
     trust: bool = False
     reason: str = ""
-    slow: bool = False
 
 
 def _bundled(name: str, rows: int) -> Data:
@@ -152,9 +151,7 @@ def classifiers() -> dict[str, Kind]:
             _scaled(lambda: ensemble.RandomForestClassifier(20, random_state=0)), cancer
         ),
         "forest of ten classes": Kind(
-            lambda: ensemble.RandomForestClassifier(10, min_samples_leaf=3, random_state=0),
-            digits,
-            slow=True,
+            lambda: ensemble.RandomForestClassifier(10, min_samples_leaf=3, random_state=0), digits
         ),
         "forest of whole numbers": Kind(
             lambda: ensemble.RandomForestClassifier(10, max_depth=6, random_state=0), tiny_numbers
@@ -167,15 +164,13 @@ def classifiers() -> dict[str, Kind]:
             lambda: ensemble.GradientBoostingClassifier(n_estimators=10), wine
         ),
         "boosting, exponential": Kind(
-            lambda: ensemble.GradientBoostingClassifier(n_estimators=10, loss="exponential"),
-            cancer,
-            slow=True,
+            lambda: ensemble.GradientBoostingClassifier(n_estimators=10, loss="exponential"), cancer
         ),
         "histogram": Kind(
             lambda: ensemble.HistGradientBoostingClassifier(max_iter=10), cancer_with_gaps
         ),
         "histogram, three classes": Kind(
-            lambda: ensemble.HistGradientBoostingClassifier(max_iter=5), wine, slow=True
+            lambda: ensemble.HistGradientBoostingClassifier(max_iter=5), wine
         ),
         "adaptive": Kind(lambda: ensemble.AdaBoostClassifier(n_estimators=5), wine),
         "bagging": Kind(
@@ -183,37 +178,31 @@ def classifiers() -> dict[str, Kind]:
                 small_tree(), n_estimators=4, max_features=0.5, random_state=0
             ),
             cancer,
-            slow=True,
         ),
         "soft voting": Kind(_scaled(lambda: voting("soft")), wine),
-        "hard voting": Kind(_scaled(lambda: voting("hard")), wine, slow=True),
+        "hard voting": Kind(_scaled(lambda: voting("hard")), wine),
         "stacking": Kind(
             _scaled(
                 lambda: ensemble.StackingClassifier([("a", small_tree()), ("b", logistic())], cv=2)
             ),
             wine,
-            slow=True,
         ),
         "calibrated": Kind(lambda: CalibratedClassifierCV(svm.LinearSVC(), cv=2), wine),
         "support vectors": Kind(_scaled(svm.SVC), wine),
         "linear support vectors": Kind(_scaled(svm.LinearSVC), cancer),
         "gaussian bayes": Kind(naive_bayes.GaussianNB, iris),
-        "counted bayes": Kind(naive_bayes.MultinomialNB, digits, slow=True),
-        "discriminant": Kind(discriminant_analysis.LinearDiscriminantAnalysis, wine, slow=True),
-        "quadratic": Kind(discriminant_analysis.QuadraticDiscriminantAnalysis, iris, slow=True),
+        "counted bayes": Kind(naive_bayes.MultinomialNB, digits),
+        "discriminant": Kind(discriminant_analysis.LinearDiscriminantAnalysis, wine),
+        "quadratic": Kind(discriminant_analysis.QuadraticDiscriminantAnalysis, iris),
         "network": Kind(
             _scaled(lambda: MLPClassifier(hidden_layer_sizes=(8,), max_iter=30, random_state=0)),
             digits,
-            slow=True,
         ),
         "network, two classes": Kind(
             _scaled(lambda: MLPClassifier(hidden_layer_sizes=(8,), max_iter=30, random_state=0)),
             cancer,
-            slow=True,
         ),
-        "neighbours": Kind(
-            KNeighborsClassifier, digits, chosen=None, reason="is not proven", slow=True
-        ),
+        "neighbours": Kind(KNeighborsClassifier, digits, chosen=None, reason="is not proven"),
     }
 
 
@@ -234,9 +223,7 @@ def regressors() -> dict[str, Kind]:
             lambda: make_pipeline(MinMaxScaler(), PolynomialFeatures(2), linear_model.Ridge()),
             diabetes,
         ),
-        "ridge of components": Kind(
-            lambda: make_pipeline(PCA(4), linear_model.Ridge()), diabetes, slow=True
-        ),
+        "ridge of components": Kind(lambda: make_pipeline(PCA(4), linear_model.Ridge()), diabetes),
         "tree of numbers": Kind(
             lambda: tree.DecisionTreeRegressor(max_depth=6, random_state=0), diabetes
         ),
@@ -244,32 +231,26 @@ def regressors() -> dict[str, Kind]:
             lambda: ensemble.RandomForestRegressor(10, random_state=0), diabetes
         ),
         "forest of two targets": Kind(
-            lambda: ensemble.ExtraTreesRegressor(5, max_depth=6, random_state=0),
-            two_targets,
-            slow=True,
+            lambda: ensemble.ExtraTreesRegressor(5, max_depth=6, random_state=0), two_targets
         ),
         "boosting of numbers": Kind(
             _scaled(lambda: ensemble.GradientBoostingRegressor(n_estimators=20)), diabetes
         ),
         "histogram of numbers": Kind(
-            lambda: ensemble.HistGradientBoostingRegressor(max_iter=10, loss="poisson"),
-            diabetes,
-            slow=True,
+            lambda: ensemble.HistGradientBoostingRegressor(max_iter=10, loss="poisson"), diabetes
         ),
         "voting of numbers": Kind(
             lambda: ensemble.VotingRegressor(
                 [("a", linear_model.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=3))]
             ),
             diabetes,
-            slow=True,
         ),
         "support vectors of numbers": Kind(_scaled(svm.SVR), diabetes),
         "network of numbers": Kind(
             _scaled(lambda: MLPRegressor(hidden_layer_sizes=(8,), max_iter=30, random_state=0)),
             diabetes,
-            slow=True,
         ),
-        "several": Kind(lambda: MultiOutputRegressor(linear_model.Ridge()), two_targets, slow=True),
+        "several": Kind(lambda: MultiOutputRegressor(linear_model.Ridge()), two_targets),
     }
 
 
@@ -300,7 +281,7 @@ def boosters() -> dict[str, Kind]:
     return {
         "lightgbm": Kind(light(), iris),
         "lightgbm with gaps": Kind(light(), cancer_with_gaps),
-        "lightgbm, zero is missing": Kind(light(zero_as_missing=True), cancer_with_gaps, slow=True),
+        "lightgbm, zero is missing": Kind(light(zero_as_missing=True), cancer_with_gaps),
         "lightgbm around zero": Kind(light(), around_zero),
         "lightgbm of categories": Kind(light(min_data_per_group=5, cat_smooth=1), churn_categories),
         "lightgbm of numbers": Kind(
@@ -342,16 +323,12 @@ def mixed_columns() -> dict[str, Kind]:
         "one-hot logistic": Kind(_columns(one_hot, logistic), churn),
         "one-hot forest": Kind(_columns(one_hot, forest), churn),
         "rare one-hot boosting": Kind(
-            _columns(rare, lambda: ensemble.GradientBoostingClassifier(n_estimators=10)),
-            churn,
-            slow=True,
+            _columns(rare, lambda: ensemble.GradientBoostingClassifier(n_estimators=10)), churn
         ),
         "ordinal histogram": Kind(
-            _columns(ordinal, lambda: ensemble.HistGradientBoostingClassifier(max_iter=5)),
-            churn,
-            slow=True,
+            _columns(ordinal, lambda: ensemble.HistGradientBoostingClassifier(max_iter=5)), churn
         ),
-        "target codes": Kind(_columns(preprocessing.TargetEncoder, logistic), churn, slow=True),
+        "target codes": Kind(_columns(preprocessing.TargetEncoder, logistic), churn),
         "histogram of categories": Kind(
             lambda: ensemble.HistGradientBoostingClassifier(
                 max_iter=5, categorical_features="from_dtype"
@@ -376,11 +353,10 @@ def others() -> dict[str, Kind]:
                 n_estimators=20, contamination=0.1, max_features=0.5, random_state=0
             ),
             cancer,
-            slow=True,
         ),
         "one class": Kind(OneClassSVM, iris),
-        "envelope": Kind(lambda: EllipticEnvelope(random_state=0), iris, slow=True),
-        "clusters": Kind(lambda: KMeans(3, n_init=1, random_state=0), iris, slow=True),
+        "envelope": Kind(lambda: EllipticEnvelope(random_state=0), iris),
+        "clusters": Kind(lambda: KMeans(3, n_init=1, random_state=0), iris),
         "local outliers": Kind(
             lambda: LocalOutlierFactor(novelty=True), iris, chosen=None, reason="is not proven"
         ),

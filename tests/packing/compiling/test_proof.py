@@ -25,6 +25,8 @@ from foretell.runtimes.stages import Chain, Stage
 from tests import models
 from tests.packing.compiling import kinds
 
+pytestmark = pytest.mark.slow
+
 KINDS = kinds.every_kind()
 Opened = tuple[tuple[Stage, ...], Manifest, Batch]
 
