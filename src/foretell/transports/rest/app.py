@@ -20,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import ForetellError
+from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
 from foretell.transports.rest import health, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
-from foretell.transports.rest.exchange import accepted_request_id, new_request_id
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
 
 
@@ -50,8 +50,9 @@ class RestApp(FastAPI):
         )
         self.dataplane = dataplane
         self._limits = limits
-        self._hot = HotRoutes(dataplane, limits)
-        self.router.routes.insert(0, _HotRoute(self._hot))
+        hot = HotRoutes(dataplane, limits)
+        self._table = hot.table
+        self.router.routes.insert(0, _HotRoute(hot))
         self.include_router(health.routes(dataplane))
         _add_docs(self)
 
@@ -62,9 +63,10 @@ class RestApp(FastAPI):
     def entry(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The same for a server that takes any callable: a hot route's own coroutine."""
         if scope["type"] == "http" and not self.user_middleware:
-            endpoint = self._hot.find(scope)
-            if endpoint is not None:
-                return self._hot.answer(endpoint, scope, receive, send)
+            path = route_path(scope) if scope.get("root_path") else scope["path"]
+            answer = self._table.get(path)
+            if answer is not None:
+                return answer(scope, receive, send)
         return super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
