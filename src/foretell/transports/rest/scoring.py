@@ -102,10 +102,10 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
         return {"name": name, "ready": True}
 
     @router.get("/ping")
-    async def ping() -> Response:
+    async def ping() -> dict[str, bool]:
         """Whether all models are in service (MLflow, SageMaker)."""
         refuse_unready(catalogue)
-        return Response("\n", media_type="application/json")
+        return {"ready": True}
 
     @router.get("/version", response_class=Response)
     async def version() -> Response:
