@@ -8,9 +8,11 @@ from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
 from foretell.core.admission import AdmissionLimits
 from foretell.core.planner import BatchLimits
+from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
 from foretell.engine.repository import Package
+from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
 from foretell.transports.rest.hot import RestLimits
 
@@ -32,10 +34,12 @@ def build(packages: Sequence[Package], settings: Settings) -> RestApp:
         for package in packages
     ]
     fleet = Fleet(loaded, default_model=settings.default_model)
-    limits = RestLimits(settings.max_body_bytes, settings.max_rows)
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000)
+    dataplane = DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows))
+    messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)
     return RestApp(
-        DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows)),
-        limits=limits,
+        dataplane,
+        limits=RestLimits(settings.max_body_bytes, settings.max_rows),
         version=version("foretell"),
+        beside=[grpc_door(dataplane, Catalogue(dataplane), messages)],
     )

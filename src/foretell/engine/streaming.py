@@ -1,7 +1,7 @@
 """A stream of requests is answered in its order, while several of them are under way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 Asked = TypeVar("Asked")
@@ -16,7 +16,7 @@ async def in_order(
     begin: Callable[[Asked], Coroutine[Any, Any, Answered]],
     *,
     most: int = UNDER_WAY,
-) -> AsyncIterator["asyncio.Future[Answered]"]:
+) -> AsyncGenerator["asyncio.Future[Answered]"]:
     """What `begin` makes of each of `source`, in order, as futures that are done.
 
     The source is read while answers are awaited, so that what comes together runs together.

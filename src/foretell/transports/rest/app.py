@@ -5,9 +5,9 @@ the user adds middleware; from then on it passes through that middleware like ev
 """
 
 import importlib.resources
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import ForetellError
@@ -33,10 +33,37 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.dataplane.close()
 
 
-class RestApp(FastAPI):
-    """An ASGI application that serves the data plane's models."""
+class Part(Protocol):
+    """An application for some paths: `table` has one for each path that is known beforehand."""
 
-    def __init__(self, dataplane: DataPlane, *, limits: RestLimits, version: str) -> None:
+    @property
+    def table(self) -> Mapping[str, ASGIApp]:
+        """The applications by path."""
+        ...
+
+    def owns(self, scope: Scope) -> bool:
+        """Whether a request is this part's, also one that it will refuse."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that it owns."""
+        ...
+
+
+class RestApp(FastAPI):
+    """An ASGI application that serves the data plane's models.
+
+    `beside` are the applications of other doors, which are asked for what REST does not own.
+    """
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        *,
+        limits: RestLimits,
+        version: str,
+        beside: Sequence[Part] = (),
+    ) -> None:
         super().__init__(
             title="Foretell",
             version=version,
@@ -50,9 +77,9 @@ class RestApp(FastAPI):
         )
         self.dataplane = dataplane
         self._limits = limits
-        hot = HotRoutes(dataplane, limits)
-        self._table = hot.table
-        self.router.routes.insert(0, _HotRoute(hot))
+        parts: list[Part] = [HotRoutes(dataplane, limits), *beside]
+        self._table = {path: app for part in parts for path, app in part.table.items()}
+        self.router.routes[:0] = map(_PartRoute, parts)
         self.include_router(health.routes(dataplane))
         _add_docs(self)
 
@@ -75,18 +102,18 @@ class RestApp(FastAPI):
         return openapi.with_inference_routes(document, self.dataplane.fleet, self._limits)
 
 
-class _HotRoute(BaseRoute):
-    """The hot routes as one entry of the router, for when middleware stands in front."""
+class _PartRoute(BaseRoute):
+    """A part as one entry of the router: for unknown names, and behind a user's middleware."""
 
-    def __init__(self, hot: HotRoutes) -> None:
-        self._hot = hot
+    def __init__(self, part: Part) -> None:
+        self._part = part
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        owned = scope["type"] == "http" and self._hot.owns(route_path(scope))
+        owned = scope["type"] == "http" and self._part.owns(scope)
         return (Match.FULL if owned else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._hot(scope, receive, send)
+        await self._part(scope, receive, send)
 
 
 def _add_docs(app: FastAPI) -> None:

@@ -101,8 +101,9 @@ class HotRoutes:
             endpoint = Endpoint(target, codec, many=many, inline=inline)
             self.table[f"{prefix}/{verb}"] = partial(self.answer, endpoint)
 
-    def owns(self, path: str) -> bool:
-        """Whether `path` is an inference route, of a model that exists or not."""
+    def owns(self, scope: Scope) -> bool:
+        """Whether the path is an inference route, of a model that exists or not."""
+        path = route_path(scope)
         return path in self.table or _target_of(path) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
