@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -321,3 +322,55 @@ def test_a_reload_of_two_workers_under_load_drops_no_call(churn: Path) -> None:
         counts = [caller.result() for caller in callers]
     assert min(counts) > 0
     assert sum(counts) > 100
+
+
+GUARDED = """
+import sys
+import foretell
+import h2corn
+from starlette.middleware.base import BaseHTTPMiddleware
+
+class Guard:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http" and (b"x-key", b"good") not in scope["headers"]:
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self.app(scope, receive, send)
+
+async def passed_on(request, call_next):
+    return await call_next(request)
+
+app = foretell.create_app(sys.argv[1])
+app.add_middleware(Guard)
+if sys.argv[3] == "wrapped":
+    app.add_middleware(BaseHTTPMiddleware, dispatch=passed_on)
+h2corn.serve(app, h2corn.Config(bind=("127.0.0.1:" + sys.argv[2],), grpc=True))
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "wrapped"])
+def test_a_users_middleware_stands_around_grpc(churn: Path, kind: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", GUARDED, str(churn), str(port), kind]
+    with (
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) as serving_it,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        try:
+            predict = stub(channel, PREDICTION).Predict
+            with pytest.raises(grpc.RpcError) as told:
+                predict(features(), wait_for_ready=True, timeout=60)
+            assert told.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            if kind == "plain":
+                assert predict(features(), metadata=[("x-key", "good")]).model_version == "1.0.0"
+            else:  # such middleware drops trailers: a call cannot succeed, but it cannot slip by
+                with pytest.raises(grpc.RpcError):
+                    predict(features(), metadata=[("x-key", "good")], timeout=10)
+        finally:
+            serving_it.terminate()
