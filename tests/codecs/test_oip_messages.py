@@ -63,8 +63,9 @@ def test_texts_are_read_again(texts: list[str]) -> None:
         ("FP64", "fp64_contents", [0.1, float("inf")]),
     ],
 )
-def test_typed_contents_are_read(datatype: str, contents: str, values: list[Any]) -> None:
-    (read,) = tensors_of(request_of(datatype, [2, 1], **{contents: values}))
+def test_typed_contents_are_read(datatype: str, contents: str, values: Any) -> None:
+    told: dict[str, Any] = {contents: values}
+    (read,) = tensors_of(request_of(datatype, [2, 1], **told))
     assert read.values.tolist() == [[value] for value in values]
 
 

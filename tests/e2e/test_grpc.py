@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,7 +51,8 @@ def of(*values: float, model: str = "gated") -> Any:
 
 
 def values_of(response: Any) -> list[float]:
-    return np.frombuffer(response.raw_output_contents[0], "<f8").tolist()
+    values: list[float] = np.frombuffer(response.raw_output_contents[0], "<f8").tolist()
+    return values
 
 
 BRIEF = """
@@ -300,6 +302,10 @@ def test_it_works_over_tls(churn: Path, tmp_path: Path) -> None:
             assert stub(channel, PREDICTION).Predict(features()).model_version == "1.0.0"
 
 
+def loaded_times(server: Server, count: int) -> bool:
+    return server.log.count("is loaded") >= count
+
+
 def test_a_reload_of_two_workers_under_load_drops_no_call(churn: Path) -> None:
     stop = threading.Event()
 
@@ -316,7 +322,7 @@ def test_a_reload_of_two_workers_under_load_drops_no_call(churn: Path) -> None:
         callers = [pool.submit(call_on) for _ in range(8)]
         for turn in range(1, 3):
             server.process.send_signal(signal.SIGHUP)
-            until(lambda turn=turn: server.log.count("is loaded") >= 2 + 2 * turn)
+            until(partial(loaded_times, server, 2 + 2 * turn))
         until(lambda: server.log.count("Stopped worker") >= 4)
         stop.set()
         counts = [caller.result() for caller in callers]
