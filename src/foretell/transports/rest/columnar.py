@@ -6,7 +6,7 @@ Rules:
    `/batch_predict` does.
 2. `X-Model-Version` names the version, for the forms that have no place for it.
 3. Tables are read and written in a thread: meanwhile, others are answered.
-4. NDJSON that is answered in NDJSON is a stream (`lines`), unless it is compressed.
+4. NDJSON that is answered in NDJSON is a stream (`lines`).
 """
 
 import asyncio
@@ -69,8 +69,7 @@ class Columnar:
             raise InvalidInput(
                 "verbose is for answers in JSON and NDJSON; leave it out", field="verbose"
             )
-        lines = forms.sent is forms.wanted is Form.NDJSON
-        if lines and b"content-encoding" not in dict(scope["headers"]):
+        if forms.sent is forms.wanted is Form.NDJSON:
             stream = Stream(
                 self._dataplane, endpoint.target, endpoint.codec, self._limits.max_bytes, verbose
             )

@@ -7,7 +7,8 @@ Rules:
 2. A line that is wrong, or fails, has its failure for an answer, with `row`; the stream goes on.
    `row` counts the lines that are not blank, from 0: it is the line of the answer, too.
 3. Only so many rows are under way, and only so many bytes wait for the client: while it does
-   not read, nothing more is read of it.
+   not read, nothing more is read of it. A body whose length is declared, and within the limit,
+   is read on all the same: clients that send all of it before they read are many.
 4. When the client leaves, everything under way is cancelled.
 """
 
@@ -27,13 +28,14 @@ from foretell.core.call import Call, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.streaming import in_order
 from foretell.errors import ForetellError, TooLarge
-from foretell.transports.asgi.exchange import ClientGone, request_id_of
-from foretell.transports.rest.exchange import deadline_of, failed
+from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of
+from foretell.transports.rest.exchange import deadline_of, failed, whole
 
 MOST_LINE_BYTES = 2**20
 _MOST_UNSENT_BYTES = 2**16
 _log = logging.getLogger("foretell.rest")
 
+Chunks = asyncio.Queue[bytes | None]
 Line = tuple[int, bytes | None]
 """A row's number and its text; None when it is too long."""
 
@@ -60,6 +62,11 @@ async def answer_lines(
     told = dict(scope["headers"])
     request_id = request_id_of(told)
     timeout_s = deadline_of(told, 0.0)
+    packed = b"content-encoding" in told
+    chunks: Chunks = asyncio.Queue(0 if packed or _is_short(told, stream.max_body_bytes) else 1)
+    if packed:
+        chunks.put_nowait(await whole(told, receive, stream.max_body_bytes))
+        chunks.put_nowait(None)
     version = stream.dataplane.fleet.resolve(stream.target).version
     headers = [
         (b"content-type", content_type),
@@ -70,14 +77,21 @@ async def answer_lines(
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
-    exchange = _Exchange(stream, Call(request_id), timeout_s, receive, send)
+    exchange = _Exchange(stream, Call(request_id), timeout_s, chunks, _Unsent(send))
     try:
-        await exchange.run()
+        await exchange.run(receive, more=not packed)
     except* ClientGone:
         pass  # whatever was under way for it has been cancelled
     except* Exception:  # noqa: BLE001 - the reply has begun, it can tell of nothing any more
         # That it does not end tells the client that it is not whole.
         _log.exception("request %s failed in the middle of its lines", request_id)
+
+
+def _is_short(told: Told, max_body_bytes: int) -> bool:
+    """Whether the body's length is declared, and within the limit."""
+    declared = told.get(b"content-length", b"")
+    short = declared.isdigit() and len(declared) <= len(str(max_body_bytes))
+    return short and int(declared) <= max_body_bytes
 
 
 class _Exchange:
@@ -88,30 +102,29 @@ class _Exchange:
         stream: Stream,
         call: Call,
         timeout_s: float | None,
-        receive: Receive,
-        send: Send,
+        chunks: Chunks,
+        unsent: "_Unsent",
     ) -> None:
         self._stream = stream
         self._call = call
         self._timeout_s = timeout_s
-        self._receive = receive
-        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        self._unsent = _Unsent(send)
+        self._chunks = chunks
+        self._unsent = unsent
 
-    async def run(self) -> None:
+    async def run(self, receive: Receive, *, more: bool) -> None:
+        """Until all is answered; `more` of the body is to come. Raises ClientGone in a group."""
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self._read())
+            reading = tasks.create_task(self._read(receive, more))
             tasks.create_task(self._unsent.send_all())
             await self._answer()
             self._unsent.end()
             await self._unsent.sent()
             reading.cancel()
 
-    async def _read(self) -> None:
-        """The request's body, and then whether the client leaves."""
-        more = True
+    async def _read(self, receive: Receive, more: bool) -> None:
+        """The rest of the request's body, and then whether the client leaves."""
         while True:
-            message = await self._receive()
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             if more:
@@ -182,7 +195,7 @@ class _Unsent:
         self._ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self._gone = asyncio.Event()
+        self._all_sent = asyncio.Event()
 
     async def add(self, line: bytes) -> None:
         """Send `line` soon; waits while the client does not read."""
@@ -200,7 +213,7 @@ class _Unsent:
 
     async def sent(self) -> None:
         """Until all has been sent."""
-        await self._gone.wait()
+        await self._all_sent.wait()
 
     async def send_all(self) -> None:
         """Send whatever comes until the end."""
@@ -213,4 +226,4 @@ class _Unsent:
             self._size = 0
             self._room.set()
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
-        self._gone.set()
+        self._all_sent.set()
