@@ -8,6 +8,7 @@ import numpy as np
 
 from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
+from foretell.codecs import arrow_tables, columns
 from foretell.core.batch import Batch
 from foretell.core.field import Array
 from foretell.core.signature import Signature
@@ -64,16 +65,17 @@ def batch_of(signature: Signature, rows: Any) -> Batch:
     """`rows`, in any of the forms of `LocalModel.predict`, as accepted inputs."""
     library = type(rows).__module__.partition(".")[0]
     if library == "pandas":
-        return _from_columns(signature, {str(name): _series(rows[name]) for name in rows.columns})
+        columns.check_names(signature, list(map(str, rows.columns)))
+        named = {str(name): _series(rows[name]) for name in rows.columns}
+        return columns.accepted(signature, named)
     if library == "pyarrow":
-        columns = zip(rows.column_names, rows.columns, strict=True)
-        return _from_columns(signature, {n: c.to_numpy(zero_copy_only=False) for n, c in columns})
+        return arrow_tables.batch_of(signature, rows)
     if isinstance(rows, np.ndarray):
         if rows.ndim != 2 or rows.shape[1] != len(signature.inputs):
             raise InvalidInput(
                 f"the array has shape {rows.shape}, but must be (n, {len(signature.inputs)})"
             )
-        return _from_columns(signature, dict(zip(signature.input_names, rows.T, strict=True)))
+        return columns.accepted(signature, dict(zip(signature.input_names, rows.T, strict=True)))
     if isinstance(rows, Mapping):
         rows = [rows]
     if not isinstance(rows, Sequence) or isinstance(rows, str):
@@ -96,17 +98,3 @@ def _series(series: Any) -> Array:
         return plain
     boxed: Array = series.astype(object).where(series.notna(), None).to_numpy()
     return boxed
-
-
-def _from_columns(signature: Signature, columns: Mapping[str, Array]) -> Batch:
-    for name in columns:
-        if name not in signature.input_names:
-            raise InvalidInput(f"there is no input {name!r}; leave the column out", field=name)
-    accepted = []
-    for field in signature.inputs:
-        if field.name not in columns:
-            raise InvalidInput(f"column {field.name!r} is missing", field=field.name)
-        accepted.append(field.accept_column(columns[field.name]))
-    if len(accepted[0]) == 0:
-        raise InvalidInput("there are no rows; give at least one")
-    return Batch.from_columns(signature.inputs, accepted)
