@@ -36,7 +36,10 @@ class RestLanguage:
             str(one["version"]): Signature.from_description(one["signature"])
             for one in told["versions"]
         }
-        return Description(model, str(told["version"]), signatures)
+        routed = str(told["version"])
+        if routed not in signatures:
+            raise ValueError(f"version {routed} has no signature")
+        return Description(model, routed, signatures)
 
     def ask(self, signature: Signature, batch: Batch, model: str, version: str | None) -> Request:
         path = f"/models/{quote(model, safe='')}"
