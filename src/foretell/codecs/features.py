@@ -23,7 +23,6 @@ from foretell.errors import InvalidInput, TooLarge
 
 _INT32 = range(-(2**31), 2**31)
 _INSTEAD = "call inference.GRPCInferenceService/ModelInfer or POST /predict"
-_EXACT = 2.0**53  # up to here every whole double is an integer of 64 bits
 
 
 class Features:
@@ -36,9 +35,16 @@ class Features:
         self._prediction = names.index("prediction") if "prediction" in names else -1
         self._probability = names.index("probability") if "probability" in names else None
         self._vector = len(self._fields) == 1 and len(self._fields[0].shape) == 1
-        # Nearly every model: numbers, of which the datatypes alone say what is allowed.
-        self._whole = [n for n, field in enumerate(self._fields) if field.datatype.is_integer]
-        self._quick = all(map(_is_free, self._fields))
+        # Nearly every model: scalars, of which only some have bounds that 32 bits can break.
+        self._quick = all(
+            field.datatype.is_numeric and not field.shape and not field.closed
+            for field in self._fields
+        )
+        self._bounded = [
+            (place, *field.bounds, field.datatype.is_integer)
+            for place, field in enumerate(self._fields)
+            if self._quick and not _takes_any(field)
+        ]
         self.refusal = self._why_not()
         self._one = messages.message("prediction.PredictResponse")
         self._many = messages.message("prediction.BatchPredictResponse")
@@ -66,14 +72,15 @@ class Features:
         """One accepted row. Raises InvalidInput."""
         row = tuple(features)
         if self._quick and len(row) == len(self._fields) and isfinite(sum(row)):
-            if not self._whole:
+            if not self._bounded:
                 return row
             values: list[Any] = list(row)
-            for place in self._whole:
+            for place, low, high, whole in self._bounded:
                 value = row[place]
-                if not value.is_integer() or not -_EXACT < value < _EXACT:
+                if not low <= value <= high or (whole and not value.is_integer()):
                     break
-                values[place] = int(value)
+                if whole:
+                    values[place] = int(value)
             else:
                 return tuple(values)
         return self.signature.accept_row((list(row),) if self._vector else row)
@@ -116,11 +123,10 @@ class Features:
         return written
 
 
-def _is_free(field: Field) -> bool:
-    """Whether a finite 32-bit number (a whole one, for integers) is always allowed."""
-    limits = (field.minimum, field.maximum) == (None, None) and not field.closed
-    wide = field.datatype in (Datatype.FP32, Datatype.FP64, Datatype.INT64)
-    return limits and wide and not field.shape
+def _takes_any(field: Field) -> bool:
+    """Whether every finite 32-bit number is allowed."""
+    free = (field.minimum, field.maximum) == (None, None)
+    return free and field.datatype in (Datatype.FP32, Datatype.FP64)
 
 
 def _int32(value: Any) -> int:

@@ -3,7 +3,7 @@
 Rules:
 
 1. A model takes one tensor for each of its inputs, [n] or [n, 1] for a scalar, [n, *shape]
-   for others, in any order. A dense model also takes a single tensor [n, k], whatever its name.
+   for others, in any order. A model of numbers also takes a single tensor [n, k] of any name.
 2. The datatype sent may differ from the signature's where `Field.accept_column` allows it:
    whole floats for integers, integers for floats, never text for numbers.
 3. Tensors go out in the order of the signature, or in that of the names asked for.
@@ -45,6 +45,7 @@ class Tensors:
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
+        self._numbers = all(f.datatype.is_numeric and not f.shape for f in signature.inputs)
         self._places = {name: place for place, name in enumerate(signature.input_names)}
         self._outputs = {field.name: place for place, field in enumerate(signature.outputs)}
 
@@ -70,7 +71,7 @@ class Tensors:
 
     def _is_matrix(self, tensor: Tensor) -> bool:
         """Whether this one tensor stands for all inputs."""
-        if self.signature.dense is None or tensor.values.ndim != 2:
+        if not self._numbers or tensor.values.ndim != 2:
             return False
         wide = tensor.values.shape[1] == len(self.signature.inputs)
         return wide and (len(self.signature.inputs) > 1 or tensor.name not in self._places)
@@ -143,8 +144,9 @@ def from_raw(name: str, datatype: Datatype, shape: Sequence[int], raw: bytes) ->
     """The tensor in `raw`. Raises InvalidInput when it is not of that size."""
     count = count_of(shape, name)
     if datatype is Datatype.BYTES:
+        found = _texts(name, raw, count)
         texts = np.empty(count, dtype=object)
-        texts[:] = _texts(name, raw, count)
+        texts[:] = found
         return Tensor(name, datatype, texts.reshape(shape))
     dtype = datatype.numpy.newbyteorder("<")
     if count * dtype.itemsize != len(raw):

@@ -163,26 +163,15 @@ class Wire:
 
     async def _answer_one(self, method: Unary, rpc: Rpc, reply: _Reply) -> None:
         first = await rpc._receive()
-        body = first.get("body", b"")
-        if first.get("more_body") or first["type"] != "http.request":
+        body: bytes = first.get("body", b"")
+        whole = first["type"] == "http.request" and not first.get("more_body")
+        if whole and len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
+            message = self._parsed(method.request, body[0], body[_FRAME:], rpc, reply)
+        else:
             incoming = self._incoming(method.request, rpc, reply, first)
             message = await anext(incoming, None)
-            if message is not None and await anext(incoming, None) is not None:
-                raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes one message")
-        else:
-            size = int.from_bytes(body[1:_FRAME], "big")
-            if len(body) < _FRAME:
-                message = None
-            elif len(body) != size + _FRAME:
-                raise (
-                    _cut()
-                    if len(body) < size + _FRAME
-                    else GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes one message")
-                )
-            else:
-                message = self._parsed(method.request, body[0], body[_FRAME:], rpc, reply)
-        if message is None:
-            raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes one message; none was sent")
+            if message is None or await anext(incoming, None) is not None:
+                raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
         await reply.message(await method.answer(message, rpc), last=True)
         await reply.end([*_OK, (b"x-request-id", rpc.request_id.encode()), *rpc.trailing])
 
