@@ -18,9 +18,11 @@ from foretell.errors import InvalidInput
 def batch_of(signature: Signature, rows: Any) -> Batch:
     """`rows`, in any of these forms, as accepted inputs.
 
-    A dict is one row; a numpy array has shape (n, k); columns of tables are found by name.
+    A dict is one row; a batch of accepted inputs is taken as it is; a numpy array has shape (n, k); columns of tables are found by name.
     Raises InvalidInput with field and row.
     """
+    if isinstance(rows, Batch) and rows.fields == signature.inputs:
+        return rows
     library = type(rows).__module__.partition(".")[0]
     if library == "pandas":
         return _from_columns(signature, {str(name): _series(rows[name]) for name in rows.columns})
