@@ -74,6 +74,7 @@ EXCEPTABLE = ("file-lines", "function-lines", "parameters", "files", "type-ignor
 EXCEPTIONS: dict[str, str] = {
     "parameters foretell/packing/package.py::pack": "one keyword for each flag of foretell pack",
     "parameters foretell/app/cli.py::pack": "one parameter for each flag of foretell pack",
+    "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
-from foretell.codecs.rows import batch_of
+from foretell.codecs.asking.rows import batch_of
 from foretell.core.field import Array
 from foretell.core.signature import Signature
 from foretell.engine import fleet

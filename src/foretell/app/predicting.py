@@ -1,4 +1,4 @@
-"""Predicting is what `foretell predict` does: rows from anywhere, answers for people and programs."""
+"""Predicting is what `foretell predict` does: rows from anywhere, answers for all readers."""
 
 import math
 import sys

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from foretell.client.calling import Calls, Joining, Reply, Request, Steps
 from foretell.client.predictions import Predictions
-from foretell.codecs.rows import batch_of
+from foretell.codecs.asking.rows import batch_of
 from foretell.core.batch import Batch
 from foretell.core.signature import Signature
 from foretell.errors import DeadlineExceeded, ForetellError, InvalidInput, NoAnswer, NotFound

@@ -11,7 +11,7 @@ from foretell.client.asking import Description
 from foretell.client.calling import Kind, Outcome, Reply, Request
 from foretell.client.failures import rebuilt
 from foretell.client.predictions import Predictions
-from foretell.codecs.json_asking import JsonAsking, columns_of, version_in
+from foretell.codecs.asking.json_bodies import JsonAsking, columns_of, version_in
 from foretell.core.batch import Batch
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError, NoAnswer

@@ -15,7 +15,7 @@ from foretell.client.calling import Kind, Outcome, Reply, Request
 from foretell.client.failures import broken, late, rebuilt, unreachable
 from foretell.client.predictions import Predictions
 from foretell.codecs import messages
-from foretell.codecs.oip_asking import answered_tensors, request_of
+from foretell.codecs.asking.messages import answered_tensors, request_of
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature

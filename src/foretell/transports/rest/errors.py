@@ -47,6 +47,7 @@ HTTP_CODES = {
     403: Forbidden.code,
     404: NotFound.code,
     405: "method_not_allowed",
+    406: "not_acceptable",
     413: TooLarge.code,
     415: "unsupported_media_type",
     429: Overloaded.code,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretell.codecs.json_asking import JsonAsking, version_in
+from foretell.codecs.asking.json_bodies import JsonAsking, version_in
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
