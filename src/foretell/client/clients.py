@@ -199,7 +199,7 @@ class Client(_Options[HttpLink | GrpcLink]):
 class AsyncClient(_Options[AsyncHttpLink | AsyncGrpcLink]):
     """`Client` for asyncio: the same arguments and calls, to be awaited.
 
-    It is used on one event loop at a time; on another one it begins anew.
+    It belongs to the event loop it is first used on. Close it there, or use `async with`.
     """
 
     async def predict(
@@ -227,13 +227,17 @@ class AsyncClient(_Options[AsyncHttpLink | AsyncGrpcLink]):
         self._check_open()
         place = (os.getpid(), asyncio.get_running_loop())
         session = self._session
-        if session is None or session.place != place:
+        if session is None:
             link = (
                 AsyncGrpcLink(self._options, self._urls)
                 if self._is_grpc
                 else AsyncHttpLink(self._options)
             )
             session = self._session = _Session(place, self._asking(), link)
+        if session.place != place:
+            raise BadSettings(
+                "this client belongs to another event loop or process; make one where it is used"
+            )
         return session
 
     async def close(self) -> None:
