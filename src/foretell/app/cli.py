@@ -167,7 +167,8 @@ def serve(
     stop_quietly()
     settings = Settings.read(flags.given(told), config=config)
     packages = find_packages(targets, settings)
-    servers.run(functools.partial(wiring.build, packages, settings), settings)
+    switches = wiring.switches_of(packages)
+    servers.run(functools.partial(wiring.build, packages, settings, switches), settings)
 
 
 app.command()(flags.with_settings(Settings, serve))

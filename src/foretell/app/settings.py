@@ -124,6 +124,7 @@ class Settings(Readable):
     max_queue_rows: Annotated[
         int, Field(ge=1, description="The most rows that may wait for one model before 429")
     ] = 100_000
+    model_control: Annotated[bool, Field(description="Let requests load and unload models")] = False
     executor: Annotated[
         tuple[str, ...],
         Field(
@@ -149,8 +150,11 @@ class Settings(Readable):
     @field_validator("bind", "executor", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """One string may name several, with commas between them."""
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        """A string may name several, with commas between them, also one of many."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple) or not all(isinstance(w, str) for w in words):
+            return value
+        return tuple(part.strip() for word in words for part in word.split(","))
 
     @field_validator("bind")
     @classmethod
