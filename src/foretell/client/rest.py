@@ -11,18 +11,25 @@ from foretell.client.asking import Description
 from foretell.client.calling import Kind, Outcome, Reply, Request
 from foretell.client.failures import rebuilt
 from foretell.client.predictions import Predictions
+from foretell.codecs.asking import tensor_bodies
 from foretell.codecs.asking.json_bodies import JsonAsking, columns_of, version_in
 from foretell.core.batch import Batch
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError, NoAnswer
 
+_HEADER_LENGTH = "inference-header-content-length"
 _JSON = {"content-type": "application/json", "accept": "application/json"}
 _KINDS = {429: Kind.SHED, 502: Kind.SPOILT, 503: Kind.UNREADY}
 _MOST_SHOWN = 200
+TENSOR_ROWS = 32
+"""From so many rows on, raw tensors cost both sides less than JSON, whatever the columns."""
 
 
 class RestLanguage:
-    """The inference routes of Foretell: one row to `/predict`, more to `/batch_predict`."""
+    """The inference routes of a server: `/predict` for one row, `/batch_predict` for a few.
+
+    Many go as raw tensors to `/infer`, unless raw tensors cannot hold the answer.
+    """
 
     per_version = False
 
@@ -45,12 +52,22 @@ class RestLanguage:
         path = f"/models/{quote(model, safe='')}"
         if version is not None:
             path += f"/versions/{quote(version, safe='')}"
+        if len(batch) >= TENSOR_ROWS and tensor_bodies.suits(signature):
+            body, length = tensor_bodies.write(batch)
+            told = {"content-type": "application/octet-stream", _HEADER_LENGTH: str(length)}
+            return Request(f"/v2{path}/infer", body, headers=told)
         codec = JsonAsking(signature)
         if len(batch) == 1:
             return Request(f"{path}/predict", codec.write_row(batch), headers=_JSON)
         return Request(f"{path}/batch_predict", codec.write_rows(batch), headers=_JSON)
 
     def answer(self, reply: Reply, asked: Request, described: Description) -> Predictions | None:
+        if asked.path.endswith("/infer"):
+            length = reply.headers.get(_HEADER_LENGTH)
+            version, outputs = tensor_bodies.read(
+                reply.body, None if length is None else int(length)
+            )
+            return Predictions(described.model, version, outputs)
         signature = described.signatures.get(version_in(reply.body))
         if signature is None:
             return None

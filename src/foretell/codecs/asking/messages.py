@@ -1,4 +1,4 @@
-"""The other side of `oip_messages`: rows into a ModelInferRequest, tensors out of its answer.
+"""The asking side of `oip_messages`: rows into a ModelInferRequest, tensors out of its answer.
 
 Each input is one tensor of raw bytes, which has no place for a missing text or boolean.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from foretell.codecs import messages
 from foretell.codecs.tensors import Tensor, datatype_of, from_raw, to_raw
 from foretell.core.batch import Batch
-from foretell.core.field import Array, Datatype
+from foretell.core.field import Array
 from foretell.errors import InvalidInput
 
 
@@ -43,13 +43,8 @@ def _refuse_missing(name: str, column: Array) -> None:
 
 def answered_tensors(response: Any) -> list[Tensor]:
     """The output tensors of a ModelInferResponse. Raises ValueError, InvalidInput."""
-    found = []
-    for part, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        tensor = from_raw(part.name, datatype_of(part.datatype, part.name), part.shape, raw)
-        # what lies in a message's bytes cannot be written to
-        found.append(tensor if _owns(tensor) else tensor._replace(values=tensor.values.copy()))
-    return found
-
-
-def _owns(tensor: Tensor) -> bool:
-    return tensor.datatype is Datatype.BYTES or tensor.values.flags.writeable
+    parts = zip(response.outputs, response.raw_output_contents, strict=True)
+    return [
+        from_raw(part.name, datatype_of(part.datatype, part.name), part.shape, raw)
+        for part, raw in parts
+    ]
