@@ -307,7 +307,7 @@ class Field:
             if self.datatype.is_integer and column.dtype.kind == "f":
                 good &= column == np.floor(column)
                 if float(high) > high:  # as numpy compares: the nearest float is out of range
-                    good &= column < float(high)
+                    good &= column < wide[1]
         if self.nullable:
             good |= np.isnan(column)
         if not good.all():
