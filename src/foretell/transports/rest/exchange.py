@@ -61,17 +61,6 @@ def is_read_as_json(kind: bytes) -> bool:
     return kind in _READ_AS_JSON or kind.endswith(b"+json")
 
 
-def refuse_what_is_not_json(told: Told) -> None:
-    """Raise HttpRefusal (415) for a media type that is not read as JSON."""
-    kind = media_type(told.get(b"content-type", b""))
-    if not is_read_as_json(kind):
-        raise HttpRefusal(
-            415,
-            f"the Content-Type is {kind.decode('latin-1')}, but this route reads JSON; "
-            "send application/json",
-        )
-
-
 async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:
     """A request's body, decompressed. Raises TooLarge, ClientGone and HttpRefusal (415)."""
     declared = told.get(b"content-length")
