@@ -240,13 +240,15 @@ def test_a_server_that_ends_under_load_takes_no_call_with_it(
 ) -> None:
     table = churn_table(64)
     wanted = local("churn").predict(table)["prediction"].tolist()
-    ended = threading.Event()
+    under_way, ended = threading.Barrier(9), threading.Event()
 
     def ask(row: int) -> list[Any]:
-        told = [client.predict("churn", table.iloc[[row]]).predictions[0] for _ in range(30)]
-        while not ended.is_set():
+        told, more = [], 10
+        while more:
             told.append(client.predict("churn", table.iloc[[row]]).predictions[0])
-        told += [client.predict("churn", table.iloc[[row]]).predictions[0] for _ in range(10)]
+            if len(told) == 10:
+                under_way.wait(60)
+            more -= ended.is_set()
         return told
 
     with running(repository) as one, running(repository, "--workers", "1") as other:
@@ -254,6 +256,7 @@ def test_a_server_that_ends_under_load_takes_no_call_with_it(
         with foretell.Client(urls, balance=balance) as client, ThreadPoolExecutor(8) as pool:
             calls = [pool.submit(ask, row) for row in range(8)]
             try:
+                under_way.wait(60)
                 _kill(other, how)
             finally:
                 ended.set()
@@ -318,14 +321,14 @@ def test_tls_with_an_authority_of_ones_own(repository: Path, tmp_path: Path, pro
         with foretell.Client(url, timeout_s=5) as stranger, pytest.raises(ForetellError) as told:
             stranger.predict("churn", churn_table(3))
         assert isinstance(told.value, NoAnswer)
+        assert "name its authority's certificate with verify=" in told.value.message
         if protocol == "https":
-            assert "name its authority's certificate with verify=" in told.value.message
             with foretell.Client(url, verify=False, http2=True) as anybody:
                 assert anybody.predict("churn", churn_table(3)).version == "1.0.0"
         else:
             with pytest.raises(BadSettings, match="give verify="):
                 foretell.Client(url, verify=False).signature("churn")
-        with pytest.raises(BadSettings, match=r"certificates .* cannot be"):
+        with pytest.raises(BadSettings, match="cannot be"):
             foretell.Client(url, verify=tmp_path / "absent").signature("churn")
 
 

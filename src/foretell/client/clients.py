@@ -169,11 +169,8 @@ class Client(_Options[HttpLink | GrpcLink]):
         with self._lock:
             session = self._session
             if session is None or session.place != os.getpid():
-                link = (
-                    GrpcLink(self._options, self._urls)
-                    if self._is_grpc
-                    else HttpLink(self._options)
-                )
+                kind = GrpcLink if self._is_grpc else HttpLink
+                link = kind(self._options, self._urls)
                 session = self._session = _Session(os.getpid(), self._asking(), link)
             return session
 
@@ -228,11 +225,8 @@ class AsyncClient(_Options[AsyncHttpLink | AsyncGrpcLink]):
         place = (os.getpid(), asyncio.get_running_loop())
         session = self._session
         if session is None:
-            link = (
-                AsyncGrpcLink(self._options, self._urls)
-                if self._is_grpc
-                else AsyncHttpLink(self._options)
-            )
+            kind = AsyncGrpcLink if self._is_grpc else AsyncHttpLink
+            link = kind(self._options, self._urls)
             session = self._session = _Session(place, self._asking(), link)
         if session.place != place:
             raise BadSettings(

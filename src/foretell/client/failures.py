@@ -68,6 +68,14 @@ def unreachable(url: str, why: object) -> NoAnswer:
     )
 
 
+def untrusted(url: str, why: object) -> NoAnswer:
+    """Whoever answers at `url` has a certificate that nobody we trust has signed."""
+    return NoAnswer(
+        f"{url} is not trusted: {why}; name its authority's certificate with verify= "
+        "(--cafile on the command line)"
+    )
+
+
 def broken(url: str, why: object) -> NoAnswer:
     """The connection to `url` ended too early."""
     return NoAnswer(f"the connection to {url} ended before the answer: {why}")

@@ -4,17 +4,19 @@ import asyncio
 import math
 import ssl
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foretell.client.calling import Attempt, Kind, Outcome
-from foretell.client.failures import broken, late, unreachable
+from foretell.client.failures import broken, late, unreachable, untrusted
 from foretell.client.rest import outcome_of
 from foretell.errors import BadSettings, MissingExtra, NoAnswer
 
 _MOST_TIMEOUT_MS = 24 * 60 * 60 * 1000
-_MOST_CONNECTIONS = 1000
+_MOST_CONNECTIONS = 128
+"""To one server; calls beyond wait for one of them."""
 _IDLE_S = 5.0
 _CONNECT_S = 5.0
 """Who does not take a connection within this time is not there; another server is asked."""
@@ -53,12 +55,13 @@ class _Left(dict[str, Any]):
 
 
 class HttpLink:
-    """Sends from any thread; connections are kept and shared."""
+    """Sends from any thread; each server has connections of its own, which are kept."""
 
-    def __init__(self, options: LinkOptions) -> None:
+    def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
-        self._client = self._httpx.Client(**_client_options(self._httpx, options))
+        told = _client_options(self._httpx, options)
+        self._clients = {url: self._httpx.Client(**told) for url in urls}
 
     def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
@@ -66,7 +69,7 @@ class HttpLink:
         timeout = _Left(time.monotonic() + left_s)
         request = _request(self._httpx, attempt, self._headers, timeout)
         try:
-            response = self._client.send(request, stream=True)
+            response = self._clients[attempt.url].send(request, stream=True)
             try:
                 body = bytearray()
                 for part in response.iter_bytes():
@@ -81,23 +84,25 @@ class HttpLink:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
 
 
 class AsyncHttpLink:
     """Sends on the event loop it was made on."""
 
-    def __init__(self, options: LinkOptions) -> None:
+    def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
-        self._client = self._httpx.AsyncClient(**_client_options(self._httpx, options))
+        told = _client_options(self._httpx, options)
+        self._clients = {url: self._httpx.AsyncClient(**told) for url in urls}
 
     async def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
         request = _request(self._httpx, attempt, self._headers, {"connect": _CONNECT_S})
         try:
             async with asyncio.timeout(attempt.timeout_s):
-                response = await self._client.send(request)
+                response = await self._clients[attempt.url].send(request)
         except TimeoutError:
             return Outcome(Kind.SILENT, error=late(attempt.url))
         except self._httpx.HTTPError as error:
@@ -106,7 +111,8 @@ class AsyncHttpLink:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
 
 def _httpx() -> Any:
@@ -172,8 +178,7 @@ def _failed(httpx: Any, error: Exception, url: str, *, late_by_now: bool) -> Out
     why = str(error) or type(error).__name__
     match error:
         case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in why:
-            words = f"{url} is not trusted: {why}; name its authority's certificate with verify="
-            return Outcome(Kind.SPOILT, error=NoAnswer(words))
+            return Outcome(Kind.SPOILT, error=untrusted(url, why))
         case httpx.ConnectTimeout() if not late_by_now:
             words = f"nobody took the connection within {_CONNECT_S:.0f} s"
             return Outcome(Kind.REFUSED, error=unreachable(url, words))

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from foretell.client.asking import Description
 from foretell.client.calling import Kind, Outcome, Reply, Request
-from foretell.client.failures import broken, late, rebuilt, unreachable
+from foretell.client.failures import broken, late, rebuilt, unreachable, untrusted
 from foretell.client.predictions import Predictions
 from foretell.codecs import messages
 from foretell.codecs.asking.messages import answered_tensors, request_of
@@ -79,6 +79,8 @@ def outcome_of(code: int, words: str, trailers: Iterable[tuple[str, Any]], url: 
     if error is not None:
         return Outcome(_KINDS.get(error.code, Kind.ANSWERED), error=error)
     if code == _UNAVAILABLE and "x-request-id" not in told:
+        if "CERTIFICATE_VERIFY_FAILED" in words:
+            return Outcome(Kind.SPOILT, error=untrusted(url, words))
         if "connect" in words.lower() and "reset" not in words.lower():
             return Outcome(Kind.REFUSED, error=unreachable(url, words))
         return Outcome(Kind.BROKEN, error=broken(url, words))
