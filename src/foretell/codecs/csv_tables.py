@@ -5,7 +5,8 @@ Rules:
 1. The first line names the columns, in any order. Text is UTF-8; blank lines don't count.
 2. `24` and `24.0` are numbers as in JSON, `true` and `false` (in any case) booleans, spaces
    around them are nothing. Text is taken as it stands.
-3. An empty cell is a missing value; where text is never missing, it is the empty text.
+3. An empty cell is a missing value, among numbers `nan` and `null`, too; where text is never
+   missing, an empty cell is the empty text.
 4. Numbers go out so that reading them gives the same number; missing values are empty.
 """
 
@@ -15,7 +16,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any
 
 import msgspec
@@ -40,14 +41,19 @@ _NUMERALS = b"0123456789+-.eE "
 _INTEGERS = msgspec.json.Decoder(list[_Int64])
 _FLOATS = msgspec.json.Decoder(list[float | None])
 _MOST_CHARACTERS = 60  # no number is longer, except to no purpose
+_MISSING = frozenset({"", "nan", "null"})
 _BOOLEANS = {"true": True, "false": False}
 
 
-def read_csv(signature: Signature, body: bytes, *, max_rows: int) -> Batch:
-    """The rows of a CSV body, accepted. Raises InvalidInput with field and row, TooLarge."""
+def read_csv(signature: Signature, body: bytes, *, max_rows: int, bare: bool = False) -> Batch:
+    """The rows of a CSV body, accepted. Raises InvalidInput with field and row, TooLarge.
+
+    With `bare`, a first line without any input's name is a row, as are all: in the order of the
+    inputs.
+    """
     parts = flat_names(signature.inputs)
-    header, rows = _table(body, max_rows)
-    known = {name for names in parts.values() for name in names}
+    known = {name: None for names in parts.values() for name in names}
+    header, rows = _table(body, max_rows, list(known) if bare else None)
     header = [name if name in known else name.strip() for name in header]
     _check_header(signature, header, parts)
     check_count(len(rows), max_rows)
@@ -59,15 +65,20 @@ def read_csv(signature: Signature, body: bytes, *, max_rows: int) -> Batch:
     return accepted(signature, columns)
 
 
-def _table(body: bytes, max_rows: int) -> tuple[list[str], list[list[str]]]:
+def _table(
+    body: bytes, max_rows: int, names: list[str] | None
+) -> tuple[list[str], list[list[str]]]:
+    """The names and the rows; `names` are taken when the first line has none of them."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines = (cells for cells in reader if cells)
+    lines: Iterator[list[str]] = (cells for cells in reader if cells)
     try:
         header = next(lines, None)
+        if names and header and {name.strip() for name in header}.isdisjoint(names):
+            header, lines = names, chain([header], lines)
         rows = list(islice(lines, max_rows + 1))
     except csv.Error as error:
         raise InvalidInput(f"line {reader.line_num} is not readable as CSV: {error}") from None
@@ -144,9 +155,9 @@ def _numbers(decoder: Any, nullable: bool, cells: Sequence[str]) -> Array:
 
 
 def _number(cell: str) -> object:
-    """The number in a cell; None for an empty one, and what is no number as it is."""
+    """The number in a cell; None for a missing one, and what is no number as it is."""
     told = cell.strip()
-    if not told:
+    if told.lower() in _MISSING:
         return None
     plain = told.isascii() and not told.encode().translate(None, _NUMERALS)
     if plain and len(told) <= _MOST_CHARACTERS:
