@@ -93,6 +93,9 @@ def kserve(tmp_path_factory: pytest.TempPathFactory) -> str:
     return python
 
 
-def test_kserves_rest_client_works_unmodified(kserve: str, server: Server) -> None:
-    told = checked(kserve, "kserve_rest", server.url.removeprefix("http://"))
-    assert told.count("check_") == 5
+@pytest.mark.parametrize(("script", "checks"), [("kserve_rest", 5), ("kserve_grpc", 4)])
+def test_kserves_clients_work_unmodified(
+    kserve: str, server: Server, script: str, checks: int
+) -> None:
+    told = checked(kserve, script, server.url.removeprefix("http://"))
+    assert told.count("check_") == checks

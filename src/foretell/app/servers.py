@@ -56,7 +56,7 @@ def settled(factory: Factory) -> RestApp:
 
 
 def run_h2corn(factory: Factory, settings: Settings) -> None:
-    """Serve with h2corn: HTTP/1.1 and HTTP/2, workers, TLS."""
+    """Serve with h2corn: HTTP/1.1, HTTP/2 and gRPC, workers, TLS."""
     import h2corn
 
     report = _StartReport()
@@ -70,6 +70,7 @@ def run_h2corn(factory: Factory, settings: Settings) -> None:
             timeout_graceful_shutdown=settings.shutdown_timeout_s,
             # The application refuses large bodies itself, in the one shape all failures have.
             max_request_body_size=0,
+            grpc=True,
         )
         h2corn.serve(report.guard(factory), config, factory=True)
     except OSError as error:

@@ -13,6 +13,7 @@ from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
 from foretell.engine.repository import Package
 from foretell.engine.switches import Switches
+from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
 from foretell.transports.rest.hot import RestLimits
 
@@ -41,12 +42,14 @@ def build(
         for package in packages
     ]
     fleet = Fleet(loaded, default_model=settings.default_model)
-    limits = RestLimits(settings.max_body_bytes, settings.max_rows)
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000)
     dataplane = DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows), switches)
+    catalogue = Catalogue(dataplane, control=settings.model_control)
+    messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)
     return RestApp(
         dataplane,
-        Catalogue(dataplane, control=settings.model_control),
-        limits=limits,
+        catalogue,
+        limits=RestLimits(settings.max_body_bytes, settings.max_rows),
         version=version("foretell"),
+        beside=[grpc_door(dataplane, catalogue, messages)],
     )

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foretell.core.call import Call
 from foretell.errors import DeadlineExceeded, ForetellError, TooLarge
@@ -107,17 +107,21 @@ class Wire:
     def __init__(self, methods: Methods, *, max_message_bytes: int) -> None:
         self._methods = methods
         self._most = max_message_bytes
+        self.table: dict[str, ASGIApp] = dict.fromkeys(methods, self)
 
     def owns(self, scope: Scope) -> bool:
         """Whether this request is a gRPC call, of a method that exists or not."""
-        if scope["type"] != "http" or scope["http_version"] != "2":
-            return False
-        return scope["path"] in self._methods or is_grpc(dict(scope["headers"]))
+        if scope["path"] in self._methods:
+            return True
+        return scope["http_version"] == "2" and is_grpc(dict(scope["headers"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call, whatever happens."""
         rpc = Rpc(dict(scope["headers"]), receive)
         reply = _Reply(send)
+        if not is_grpc(rpc.told) or scope["method"] != "POST":
+            await _refuse(send)
+            return
         try:
             method = self._method(scope, rpc)
             if isinstance(method, Unary):
@@ -159,27 +163,16 @@ class Wire:
 
     async def _answer_one(self, method: Unary, rpc: Rpc, reply: _Reply) -> None:
         first = await rpc._receive()
-        body = first.get("body", b"")
-        if first.get("more_body") or first["type"] != "http.request":
+        body: bytes = first.get("body", b"")
+        whole = first["type"] == "http.request" and not first.get("more_body")
+        if whole and len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
+            message = self._parsed(method.request, body[0], body[_FRAME:], rpc, reply)
+        else:
             incoming = self._incoming(method.request, rpc, reply, first)
             message = await anext(incoming, None)
-            if message is not None and await anext(incoming, None) is not None:
-                raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes one message")
-        else:
-            size = int.from_bytes(body[1:_FRAME], "big")
-            if len(body) < _FRAME:
-                message = None
-            elif len(body) != size + _FRAME:
-                raise (
-                    _cut()
-                    if len(body) < size + _FRAME
-                    else GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes one message")
-                )
-            else:
-                message = self._parsed(method.request, body[0], body[_FRAME:], rpc, reply)
-        if message is None:
-            raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes one message; none was sent")
-        await reply.message(await method.answer(message, rpc))
+            if message is None or await anext(incoming, None) is not None:
+                raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
+        await reply.message(await method.answer(message, rpc), last=True)
         await reply.end([*_OK, (b"x-request-id", rpc.request_id.encode()), *rpc.trailing])
 
     async def _answer_many(self, method: Streaming, rpc: Rpc, reply: _Reply) -> None:
@@ -263,14 +256,15 @@ _OK: Trailers = [(b"grpc-status", b"0")]
 class _Reply:
     """What goes back: headers before the first message, then messages, then the status."""
 
-    __slots__ = ("_send", "_started", "compress")
+    __slots__ = ("_ended", "_send", "_started", "compress")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._started = False
+        self._ended = False
         self.compress = False
 
-    async def message(self, payload: bytes) -> None:
+    async def message(self, payload: bytes, *, last: bool = False) -> None:
         if not self._started:
             self._started = True
             headers = [
@@ -291,11 +285,13 @@ class _Reply:
         if self.compress and len(payload) > _PACKET:
             flag, payload = b"\1", gzip.compress(payload, compresslevel=1)
         body = b"".join((flag, len(payload).to_bytes(4, "big"), payload))
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self._ended = last
+        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def end(self, trailers: Trailers) -> None:
         if self._started:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            if not self._ended:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             await self._send({"type": "http.response.trailers", "headers": trailers})
             return
         headers = [
@@ -333,6 +329,17 @@ async def _closed(answers: AsyncIterator[bytes]) -> None:
     close = getattr(answers, "aclose", None)
     if close is not None:
         await close()
+
+
+async def _refuse(send: Send) -> None:
+    """What PROTOCOL-HTTP2 asks for when a request is not a gRPC call."""
+    body = b'{"error": "this path takes native gRPC calls: POST, HTTP/2, application/grpc"}'
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": 415, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _cut() -> GrpcRefusal:

@@ -16,13 +16,15 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from foretell.codecs.csv_tables import read_csv
 from foretell.codecs.scoring import ScoringBodies
 from foretell.core.batch import Batch
 from foretell.core.call import Target
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.asgi.exchange import Told
-from foretell.transports.rest.exchange import Reply, refuse_what_is_not_json
+from foretell.transports.rest.errors import HttpRefusal
+from foretell.transports.rest.exchange import Reply, is_read_as_json, media_type
 from foretell.transports.rest.health import refuse_unready
 from foretell.transports.rest.hot import RestLimits
 from foretell.transports.rest.posted import PostedRoutes, Posting
@@ -46,10 +48,15 @@ def inference_routes(dataplane: DataPlane, limits: RestLimits) -> PostedRoutes:
         return codec.decode_v1(body, max_rows=most)
 
     def invocation(codec: ScoringBodies, told: Told, body: bytes) -> Batch:
-        kind = told.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        kind = media_type(told.get(b"content-type", b""))
         if kind == b"text/csv":
-            return codec.decode_csv(body, max_rows=most)
-        refuse_what_is_not_json(told)
+            return read_csv(codec.signature, body, max_rows=most, bare=True)
+        if not is_read_as_json(kind):
+            raise HttpRefusal(
+                415,
+                f"the Content-Type is {kind.decode('latin-1')}, but this route reads "
+                "application/json and text/csv",
+            )
         return codec.decode_invocation(body, max_rows=most)
 
     for name, versions in fleet.models.items():
@@ -101,11 +108,11 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
         refuse_unready(catalogue, Target(name))
         return {"name": name, "ready": True}
 
-    @router.get("/ping")
-    async def ping() -> dict[str, bool]:
+    @router.get("/ping", response_class=Response)
+    async def ping() -> Response:
         """Whether all models are in service (MLflow, SageMaker)."""
         refuse_unready(catalogue)
-        return {"ready": True}
+        return Response("\n", media_type="text/plain")
 
     @router.get("/version", response_class=Response)
     async def version() -> Response:
