@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from foretell.codecs.csv_tables import read_csv
+from foretell.codecs.tables.csv_tables import read_csv
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge

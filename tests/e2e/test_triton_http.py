@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from foretell.packing import pack
-from tests.e2e.test_load import descendants
+from tests.e2e.test_load import descendants, until
 from tests.servers import Server, running
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def test_an_unload_holds_for_every_worker_until_the_model_is_loaded(churn: Path)
         }
 
     with running(churn, "--model-control", "--workers", "2") as server:
-        assert len(descendants(server.process.pid)) == 2
+        until(lambda: len(descendants(server.process.pid)) == 2)
         repository = f"{server.url}/v2/repository/models/churn"
         assert statuses(server.url) == {200}
         assert httpx.post(f"{repository}/unload").status_code == 200

@@ -16,7 +16,7 @@ from foretell.app.settings import ClientSettings
 from foretell.client.clients import Client
 from foretell.client.predictions import Predictions
 from foretell.client.retrying import Retries
-from foretell.codecs.csv_tables import read_csv
+from foretell.codecs.tables.csv_tables import read_csv
 from foretell.core.batch import Batch
 from foretell.core.signature import Signature
 from foretell.errors import BadSettings, InvalidInput, MissingExtra

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.codecs import arrow_tables, columns
+from foretell.codecs.tables import arrow_tables, columns
 from foretell.core.batch import Batch
 from foretell.core.field import Array, Field
 from foretell.core.signature import Signature

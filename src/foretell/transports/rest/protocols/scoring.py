@@ -16,8 +16,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from foretell.codecs.csv_tables import read_csv
 from foretell.codecs.scoring import ScoringBodies
+from foretell.codecs.tables.csv_tables import read_csv
 from foretell.core.batch import Batch
 from foretell.core.call import Target
 from foretell.engine.catalogue import Catalogue
@@ -27,7 +27,7 @@ from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import Reply, is_read_as_json, media_type
 from foretell.transports.rest.health import refuse_unready
 from foretell.transports.rest.hot import RestLimits
-from foretell.transports.rest.posted import PostedRoutes, Posting
+from foretell.transports.rest.protocols.posted import PostedRoutes, Posting
 
 _INVOCATIONS = "/invocations"
 _VERB = ":predict"

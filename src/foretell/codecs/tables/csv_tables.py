@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from foretell.codecs.columns import (
+from foretell.codecs.tables.columns import (
     accepted,
     boxed,
     check_count,

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from foretell.codecs.columns import accepted, boxed, check_count, check_names, too_many
-from foretell.codecs.expansion import (
+from foretell.codecs.tables.columns import accepted, boxed, check_count, check_names, too_many
+from foretell.codecs.tables.expansion import (
     Bytes,
     Chunk,
     Unreadable,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from foretell.codecs.columns import check_count, too_many
 from foretell.codecs.json_rows import JsonRows
+from foretell.codecs.tables.columns import check_count, too_many
 from foretell.core.batch import Batch, Row
 from foretell.errors import InvalidInput
 

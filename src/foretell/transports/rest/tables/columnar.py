@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from foretell.codecs import arrow_tables, csv_tables, ndjson
-from foretell.codecs.arrow_tables import TableLimits
 from foretell.codecs.json_rows import JsonRows
+from foretell.codecs.tables import arrow_tables, csv_tables, ndjson
+from foretell.codecs.tables.arrow_tables import TableLimits
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call, Target
 from foretell.core.field import Scalar
@@ -26,8 +26,8 @@ from foretell.engine.dataplane import DataPlane
 from foretell.errors import InvalidInput
 from foretell.transports.asgi.exchange import Told, unless_gone
 from foretell.transports.rest.exchange import Reply, deadline_of, replied, whole
-from foretell.transports.rest.forms import Form, Forms
-from foretell.transports.rest.lines import Stream, answer_lines
+from foretell.transports.rest.tables.forms import Form, Forms
+from foretell.transports.rest.tables.lines import Stream, answer_lines
 
 _HAVE_NAMES = (Form.JSON, Form.NDJSON)
 """Forms whose answers have a place for the model's name and class labels."""
