@@ -158,7 +158,8 @@ def serve(targets: list[str], config: Path | None, **told: Any) -> None:
     stop_quietly()
     settings = Settings.read(flags.given(told), config=config)
     packages = find_packages(targets, settings)
-    servers.run(functools.partial(wiring.build, packages, settings), settings)
+    switches = wiring.switches_of(packages)
+    servers.run(functools.partial(wiring.build, packages, settings, switches), settings)
 
 
 app.command()(flags.with_settings(serve))

@@ -81,6 +81,7 @@ class Settings(BaseModel):
     max_queue_rows: Annotated[
         int, Field(ge=1, description="The most rows that may wait for one model before 429")
     ] = 100_000
+    model_control: Annotated[bool, Field(description="Let requests load and unload models")] = False
     executor: Annotated[
         tuple[str, ...],
         Field(

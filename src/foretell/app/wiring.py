@@ -12,6 +12,7 @@ from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
 from foretell.engine.repository import Package
+from foretell.engine.switches import Switches
 from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
 from foretell.transports.rest.hot import RestLimits
@@ -27,7 +28,14 @@ def create_app(*targets: str | Path, settings: Settings | None = None) -> RestAp
     return build(packages_of(targets, cache_dir=settings.cache_dir), settings)
 
 
-def build(packages: Sequence[Package], settings: Settings) -> RestApp:
+def switches_of(packages: Sequence[Package]) -> Switches:
+    """The switches of the packages' models: made before workers are forked, all share them."""
+    return Switches(package.manifest.name for package in packages)
+
+
+def build(
+    packages: Sequence[Package], settings: Settings, switches: Switches | None = None
+) -> RestApp:
     """The application for packages that were found already."""
     loaded = [
         load(package, kind=settings.executor_of(package.manifest.name), threads=settings.threads)
@@ -35,11 +43,13 @@ def build(packages: Sequence[Package], settings: Settings) -> RestApp:
     ]
     fleet = Fleet(loaded, default_model=settings.default_model)
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000)
-    dataplane = DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows))
+    dataplane = DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows), switches)
+    catalogue = Catalogue(dataplane, control=settings.model_control)
     messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)
     return RestApp(
         dataplane,
+        catalogue,
         limits=RestLimits(settings.max_body_bytes, settings.max_rows),
         version=version("foretell"),
-        beside=[grpc_door(dataplane, Catalogue(dataplane), messages)],
+        beside=[grpc_door(dataplane, catalogue, messages)],
     )

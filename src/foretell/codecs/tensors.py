@@ -3,12 +3,13 @@
 Rules:
 
 1. A model takes one tensor for each of its inputs, [n] or [n, 1] for a scalar, [n, *shape]
-   for others, in any order. A model of numbers also takes a single tensor [n, k] of any name.
+   for others, in any order. A dense model also takes a single tensor [n, k], whatever its name.
 2. The datatype sent may differ from the signature's where `Field.accept_column` allows it:
    whole floats for integers, integers for floats, never text for numbers.
 3. Tensors go out in the order of the signature, or in that of the names asked for.
 4. Raw, a tensor is its numbers one row after the other, little-endian, a boolean in one byte,
    a text in UTF-8 behind its length in four bytes.
+5. Nothing is allocated for a shape before what was sent is known to be of that size.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +28,8 @@ from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 
 _LENGTH = struct.Struct("<I")
-_MOST_SIZES = 32  # numpy has no more axes
+_MOST_SIZES = 64  # numpy has no more axes
+_NO_VALUE = type(None)
 
 
 class Tensor(NamedTuple):
@@ -45,15 +48,20 @@ class Tensors:
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
-        self._numbers = all(f.datatype.is_numeric and not f.shape for f in signature.inputs)
         self._places = {name: place for place, name in enumerate(signature.input_names)}
         self._outputs = {field.name: place for place, field in enumerate(signature.outputs)}
+        self._matrix = _Matrix.of(signature)
 
     def accept(self, tensors: Sequence[Tensor], *, max_rows: int) -> Batch:
         """The rows of a request's tensors, accepted. Raises InvalidInput, TooLarge."""
         inputs = self.signature.inputs
         if len(tensors) == 1 and self._is_matrix(tensors[0]):
-            columns = dict(zip(self._places, tensors[0].values.T, strict=True))
+            matrix = tensors[0].values
+            _check_count(len(matrix), max_rows)
+            accepted = None if self._matrix is None else self._matrix.accepted(matrix)
+            if accepted is not None:
+                return Batch.from_matrix(inputs, accepted)
+            columns = dict(zip(self._places, matrix.T, strict=True))
         else:
             columns = self._by_name(tensors)
         n_rows = len(next(iter(columns.values())))
@@ -62,16 +70,14 @@ class Tensors:
                 raise InvalidInput(
                     f"input '{name}' has {len(column)} rows, but another one {n_rows}", field=name
                 )
-        if n_rows == 0:
-            raise InvalidInput("there are no rows; send at least one")
-        if n_rows > max_rows:
-            raise TooLarge(f"{n_rows} rows in one request, but the limit is {max_rows}; send fewer")
-        accepted = [field.accept_column(columns[field.name]) for field in inputs]
-        return Batch.from_columns(inputs, accepted)
+        _check_count(n_rows, max_rows)
+        return Batch.from_columns(
+            inputs, [field.accept_column(columns[field.name]) for field in inputs]
+        )
 
     def _is_matrix(self, tensor: Tensor) -> bool:
         """Whether this one tensor stands for all inputs."""
-        if not self._numbers or tensor.values.ndim != 2:
+        if self.signature.dense is None or tensor.values.ndim != 2:
             return False
         wide = tensor.values.shape[1] == len(self.signature.inputs)
         return wide and (len(self.signature.inputs) > 1 or tensor.name not in self._places)
@@ -81,10 +87,7 @@ class Tensors:
         for name, _, values in tensors:
             place = self._places.get(name)
             if place is None:
-                raise InvalidInput(
-                    f"there is no input '{name}'; the inputs are {', '.join(self._places)}",
-                    field=name,
-                )
+                raise InvalidInput(f"there is no input '{name}'; {self._listed()}", field=name)
             if name in columns:
                 raise InvalidInput(f"input '{name}' was sent twice", field=name)
             if values.ndim == 0:
@@ -93,15 +96,30 @@ class Tensors:
             columns[name] = values.reshape(-1) if scalar else values
         for name in self._places:
             if name not in columns:
-                raise InvalidInput(f"input '{name}' is missing", field=name)
+                raise InvalidInput(f"input '{name}' is missing; {self._listed()}", field=name)
         return columns
+
+    def _listed(self) -> str:
+        names = ", ".join(self._places)
+        if self.signature.dense is None:
+            return f"the inputs are {names}"
+        return f"the inputs are {names}, or one tensor of shape [rows, {len(self._places)}]"
+
+    def wanted(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The outputs asked for, or all. Raises InvalidInput for one that is unknown, or twice."""
+        asked = tuple(names)
+        for place, name in enumerate(asked):
+            self.output(name)
+            if name in asked[:place]:
+                raise InvalidInput(f"output '{name}' was asked for twice", field=name)
+        return asked or tuple(self._outputs)
 
     def give(self, outputs: Batch, wanted: Iterable[str] = ()) -> list[Tensor]:
         """The tensors of a reply: those `wanted`, or all. Raises InvalidInput for others."""
-        names = tuple(wanted) or tuple(self._outputs)
+        places = [self._outputs[name] for name in self.wanted(wanted)]
         return [
-            Tensor(name, outputs.fields[place].datatype, outputs.columns[place])
-            for name, place in ((name, self.output(name)) for name in names)
+            Tensor(outputs.fields[at].name, outputs.fields[at].datatype, outputs.columns[at])
+            for at in places
         ]
 
     def output(self, name: str) -> int:
@@ -113,6 +131,41 @@ class Tensors:
                 field=name,
             )
         return place
+
+
+class _Matrix(NamedTuple):
+    """The rule of `Field.accept_column` for all columns of a floating-point matrix at once."""
+
+    low: Array
+    high: Array
+    nullable: Array
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, signature: Signature) -> _Matrix | None:
+        """That of a signature; None when its fields are to be asked one by one."""
+        dense, inputs = signature.dense, signature.inputs
+        if dense is None or not dense.is_float or any(field.closed for field in inputs):
+            return None
+        low, high = (np.array(side) for side in zip(*(f.bounds for f in inputs), strict=True))
+        return cls(low, high, np.array([field.nullable for field in inputs]), dense.numpy)
+
+    def accepted(self, matrix: Array) -> Array | None:
+        """The matrix in the signature's dtype; None when the fields must say what is wrong."""
+        if matrix.dtype.kind not in "iuf":
+            return None
+        with np.errstate(invalid="ignore"):
+            good = (matrix >= self.low) & (matrix <= self.high)
+        if not good.all():
+            good |= self.nullable & np.isnan(matrix)
+        return matrix.astype(self.dtype, copy=False) if good.all() else None
+
+
+def _check_count(n_rows: int, max_rows: int) -> None:
+    if n_rows == 0:
+        raise InvalidInput("there are no rows; send at least one")
+    if n_rows > max_rows:
+        raise TooLarge(f"{n_rows} rows in one request, but the limit is {max_rows}; send fewer")
 
 
 def shape_of(field: Field) -> list[int]:
@@ -135,40 +188,68 @@ def count_of(shape: Sequence[int], name: str) -> int:
     """How many elements a tensor of `shape` has. Raises InvalidInput."""
     if len(shape) > _MOST_SIZES or any(size < 0 for size in shape):
         raise InvalidInput(
-            f"the shape of '{name}' is {list(shape)[:8]}, but must be sizes from 0 up", field=name
+            f"the shape of '{name}' is {_shown(shape)}, but must be up to {_MOST_SIZES} sizes "
+            "from 0 up",
+            field=name,
         )
     return math.prod(shape)
 
 
-def from_raw(name: str, datatype: Datatype, shape: Sequence[int], raw: bytes) -> Tensor:
-    """The tensor in `raw`. Raises InvalidInput when it is not of that size."""
+def from_raw(
+    name: str, datatype: Datatype, shape: Sequence[int], raw: bytes | memoryview
+) -> Tensor:
+    """The tensor in `raw`, copied. Raises InvalidInput when it is not of that size."""
     count = count_of(shape, name)
     if datatype is Datatype.BYTES:
-        found = _texts(name, raw, count)
-        texts = np.empty(count, dtype=object)
-        texts[:] = found
-        return Tensor(name, datatype, texts.reshape(shape))
+        return Tensor(name, datatype, _shaped(_boxed(_texts(name, raw, count)), shape, name))
     dtype = datatype.numpy.newbyteorder("<")
     if count * dtype.itemsize != len(raw):
         raise InvalidInput(
-            f"'{name}' has {len(raw)} bytes, but {datatype} of shape {list(shape)} "
+            f"'{name}' has {len(raw)} bytes, but {datatype} of shape {_shown(shape)} "
             f"are {count * dtype.itemsize}",
             field=name,
         )
     if datatype is Datatype.BOOL:
-        return Tensor(name, datatype, (np.frombuffer(raw, np.uint8) != 0).reshape(shape))
-    return Tensor(name, datatype, np.frombuffer(raw, dtype).reshape(shape))
+        return Tensor(name, datatype, _shaped(np.frombuffer(raw, np.uint8) != 0, shape, name))
+    # The copy is aligned, and models may write to it as to the columns of every other door.
+    return Tensor(name, datatype, _shaped(np.frombuffer(raw, dtype).copy(), shape, name))
 
 
-def _texts(name: str, raw: bytes, count: int) -> list[str]:
-    found, at = [], 0
+def _shaped(values: Array, shape: Sequence[int], name: str) -> Array:
+    """`values` in `shape`, which may still be impossible when there are none."""
     try:
-        while at < len(raw):
+        return values.reshape(tuple(shape))
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            f"the shape of '{name}' is {_shown(shape)}, which is too large", field=name
+        ) from None
+
+
+def _shown(shape: Sequence[int]) -> str:
+    sizes = ", ".join(str(size) for size in shape[:8])
+    return f"[{sizes}, ...]" if len(shape) > 8 else f"[{sizes}]"
+
+
+def _boxed(values: list[Any]) -> Array:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def _texts(name: str, raw: bytes | memoryview, count: int) -> list[str]:
+    found: list[str] = []
+    at, end = 0, len(raw)
+    if count * _LENGTH.size > end:
+        raise InvalidInput(
+            f"'{name}' has {end} bytes, too few for the {count} texts of its shape", field=name
+        )
+    try:
+        while at < end:
             (size,) = _LENGTH.unpack_from(raw, at)
-            at += 4
-            if at + size > len(raw):
+            at += _LENGTH.size
+            if at + size > end:
                 raise InvalidInput(f"a text of '{name}' ends after its bytes do", field=name)
-            found.append(raw[at : at + size].decode())
+            found.append(str(raw[at : at + size], "utf-8"))
             at += size
     except struct.error:
         raise InvalidInput(f"'{name}' ends within the length of a text", field=name) from None
@@ -182,51 +263,100 @@ def _texts(name: str, raw: bytes, count: int) -> list[str]:
 
 
 def from_values(name: str, datatype: Datatype, shape: Sequence[int], values: Any) -> Tensor:
-    """The tensor whose elements are `values`, a flat sequence or rows of rows, as JSON has them.
+    """The tensor whose elements are `values`, a flat list or rows of rows, as JSON has them.
 
-    Raises InvalidInput when they are not of that datatype or number.
+    None is a missing value. Raises InvalidInput when they are not of that datatype or number.
     """
     count = count_of(shape, name)
-    flat = _flat(values)
+    flat, kinds = _flat(name, values)
     if len(flat) != count:
         raise InvalidInput(
-            f"'{name}' has {len(flat)} values, but shape {list(shape)} is for {count}", field=name
+            f"'{name}' has {len(flat)} values, but shape {_shown(shape)} is for {count}", field=name
         )
-    if datatype is Datatype.BYTES or None in flat:
-        boxed = np.empty(count, dtype=object)
-        boxed[:] = flat
-        return Tensor(name, datatype, boxed.reshape(shape))
-    kinds = {bool} if datatype is Datatype.BOOL else {int, float} if datatype.is_float else {int}
-    if not set(map(type, flat)) <= kinds and not _whole(flat, datatype):
-        raise InvalidInput(f"'{name}' has values that are not {datatype}", field=name)
+    gaps = _NO_VALUE in kinds
+    kinds -= {_NO_VALUE}
+    if datatype is Datatype.BYTES:
+        if not kinds <= {str}:
+            raise _not_of(name, datatype)
+        return Tensor(name, datatype, _shaped(_boxed(flat), shape, name))
+    if gaps and not datatype.is_float:
+        numbers = iter(_numbers(name, datatype, [v for v in flat if v is not None], kinds).tolist())
+        array = _boxed([None if value is None else next(numbers) for value in flat])
+    else:
+        present = [math.nan if value is None else value for value in flat] if gaps else flat
+        array = _numbers(name, datatype, present, kinds)
+    return Tensor(name, datatype, _shaped(array, shape, name))
+
+
+def _numbers(name: str, datatype: Datatype, flat: list[Any], kinds: set[type]) -> Array:
+    """Numbers, or booleans, of these Python types as a column."""
+    allowed: set[type]
+    if datatype is Datatype.BOOL:
+        allowed = {bool}
+    elif datatype.is_float:
+        allowed = {int, float}
+    else:
+        allowed = {int}
+        if float in kinds and all(type(v) is not float or v.is_integer() for v in flat):
+            # JSON has writers that make 24.0 of whole numbers.
+            flat, kinds = [int(v) if type(v) is float else v for v in flat], kinds - {float} | {int}
+    if not kinds <= allowed:
+        raise _not_of(name, datatype)
+    beyond = InvalidInput(f"'{name}' has values that are out of range for {datatype}", field=name)
     try:
-        return Tensor(name, datatype, np.array(flat, datatype.numpy).reshape(shape))
+        with np.errstate(over="ignore"):
+            array = np.array(flat, datatype.numpy)
     except OverflowError:
-        raise InvalidInput(
-            f"'{name}' has values that are out of range for {datatype}", field=name
-        ) from None
+        raise beyond from None
+    if datatype.is_float and np.isinf(array).any():
+        raise beyond
+    return array
 
 
-def _whole(flat: list[Any], datatype: Datatype) -> bool:
-    """Whether these may be integers: JSON has writers that make 24.0 of them."""
-    return datatype.is_integer and all(
-        type(value) is int or (type(value) is float and value.is_integer()) for value in flat
-    )
+def _not_of(name: str, datatype: Datatype) -> InvalidInput:
+    return InvalidInput(f"'{name}' has values that are not {datatype}", field=name)
 
 
-def _flat(values: Any) -> list[Any]:
+def _flat(name: str, values: Any) -> tuple[list[Any], set[type]]:
+    """The elements, and which Python types they have."""
     if not isinstance(values, list):
-        return [values]
+        raise InvalidInput(f"the data of '{name}' must be an array", field=name)
     flat: list[Any] = values
     for _ in range(_MOST_SIZES):
-        if not any(isinstance(part, list) for part in flat):
-            return flat
-        flat = [leaf for part in flat for leaf in (part if isinstance(part, list) else [part])]
-    raise InvalidInput("the data is nested too deeply")
+        kinds = set(map(type, flat))
+        if list not in kinds:
+            return flat, kinds
+        if len(kinds) > 1 or len(set(map(len, flat))) > 1:
+            raise InvalidInput(
+                f"the data of '{name}' is ragged: its rows differ in length", field=name
+            )
+        flat = list(chain.from_iterable(flat))
+    raise InvalidInput(f"the data of '{name}' is nested too deeply", field=name)
+
+
+def classified(tensor: Tensor, most: int, labels: Sequence[object] | None) -> Tensor:
+    """The classification extension: each row's `most` greatest values, as `value:index[:label]`.
+
+    Raises InvalidInput when they are no numbers.
+    """
+    if not tensor.datatype.is_numeric:
+        raise InvalidInput(
+            f"output '{tensor.name}' is {tensor.datatype}, and has no greatest values",
+            field=tensor.name,
+        )
+    rows = tensor.values.reshape(len(tensor.values), -1)
+    order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :most]
+    known = labels if labels is not None and len(labels) == rows.shape[1] else None
+    told = [
+        f"{row[at]}:{at}" if known is None else f"{row[at]}:{at}:{known[at]}"
+        for row, places in zip(rows.tolist(), order.tolist(), strict=True)
+        for at in places
+    ]
+    return Tensor(tensor.name, Datatype.BYTES, _boxed(told).reshape(order.shape))
 
 
 def to_raw(tensor: Tensor) -> bytes:
-    """The tensor's bytes; missing texts are empty."""
+    """The tensor's bytes; missing texts are empty, missing booleans false."""
     if tensor.datatype is not Datatype.BYTES:
         values = tensor.values
         dtype = tensor.datatype.numpy.newbyteorder("<")

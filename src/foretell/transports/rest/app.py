@@ -18,10 +18,11 @@ from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import ForetellError
 from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
-from foretell.transports.rest import health, openapi
+from foretell.transports.rest import health, oip, oip_info, openapi, scoring
 from foretell.transports.rest.errors import HttpRefusal, failure
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
 
@@ -59,6 +60,7 @@ class RestApp(FastAPI):
     def __init__(
         self,
         dataplane: DataPlane,
+        catalogue: Catalogue,
         *,
         limits: RestLimits,
         version: str,
@@ -77,10 +79,17 @@ class RestApp(FastAPI):
         )
         self.dataplane = dataplane
         self._limits = limits
-        parts: list[Part] = [HotRoutes(dataplane, limits), *beside]
+        parts: list[Part] = [
+            HotRoutes(dataplane, limits),
+            oip.routes(dataplane, limits),
+            scoring.inference_routes(dataplane, limits),
+            *beside,
+        ]
         self._table = {path: app for part in parts for path, app in part.table.items()}
         self.router.routes[:0] = map(_PartRoute, parts)
-        self.include_router(health.routes(dataplane))
+        self.include_router(health.routes(dataplane, catalogue))
+        self.include_router(oip_info.routes(dataplane, catalogue))
+        self.include_router(scoring.routes(dataplane, catalogue))
         _add_docs(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +154,7 @@ def _request_id(request: Request) -> str:
     return accepted_request_id(told.encode("latin-1")) if told else new_request_id()
 
 
-async def _on_foretell_error(request: Request, error: ForetellError) -> Response:
+async def _on_refusal(request: Request, error: ForetellError | HttpRefusal) -> Response:
     return _reply(request, error)
 
 
@@ -172,7 +181,8 @@ async def _on_exception(request: Request, error: Exception) -> Response:
 
 
 _EXCEPTION_HANDLERS: dict[Any, Any] = {
-    ForetellError: _on_foretell_error,
+    ForetellError: _on_refusal,
+    HttpRefusal: _on_refusal,
     HTTPException: _on_http_exception,
     RequestValidationError: _on_validation_error,
     Exception: _on_exception,

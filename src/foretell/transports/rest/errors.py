@@ -48,6 +48,7 @@ HTTP_CODES = {
     413: TooLarge.code,
     415: "unsupported_media_type",
     429: Overloaded.code,
+    501: "not_implemented",
     503: NotReady.code,
     504: DeadlineExceeded.code,
 }
