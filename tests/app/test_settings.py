@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from foretell.app.settings import Settings
+from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
 
 
@@ -32,6 +33,15 @@ def test_a_named_file_replaces_the_usual_one(tmp_path: Path) -> None:
     other.write_text("max_rows = 7")
     got = Settings.read(config=other, environ={})
     assert (got.workers, got.max_rows) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    "told", ["auto,churn=thread", ["auto,churn=thread"], ["auto", "churn=thread"]]
+)
+def test_several_words_may_stand_in_one_flag(told: object) -> None:
+    settings = Settings.read({"executor": told}, environ={})
+    assert settings.executor_of("churn") is ExecutorKind.THREAD
+    assert settings.executor_of("other") is ExecutorKind.AUTO
 
 
 def test_one_string_may_name_several_addresses() -> None:

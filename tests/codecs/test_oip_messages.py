@@ -63,8 +63,9 @@ def test_texts_are_read_again(texts: list[str]) -> None:
         ("FP64", "fp64_contents", [0.1, float("inf")]),
     ],
 )
-def test_typed_contents_are_read(datatype: str, contents: str, values: list[Any]) -> None:
-    (read,) = tensors_of(request_of(datatype, [2, 1], **{contents: values}))
+def test_typed_contents_are_read(datatype: str, contents: str, values: Any) -> None:
+    told: dict[str, Any] = {contents: values}
+    (read,) = tensors_of(request_of(datatype, [2, 1], **told))
     assert read.values.tolist() == [[value] for value in values]
 
 
@@ -74,19 +75,20 @@ def test_typed_contents_are_read(datatype: str, contents: str, values: list[Any]
         (request_of("FP32", [2], b"1234567"), "has 7 bytes, but FP32 of shape [2] are 8"),
         (request_of("FP32", [2**40, 2**40], b""), "has 0 bytes"),
         (request_of("FP32", [-1], b""), "the shape of 'x' is [-1]"),
-        (request_of("FP32", [1] * 40, b"1234"), "the shape of 'x'"),
+        (request_of("FP32", [1] * 70, b"1234"), "the shape of 'x'"),
         (request_of("FP31", [1], b"1234"), "the datatype of 'x' is 'FP31'"),
         (request_of("FP32", [1], b"1234", fp32_contents=[1.0]), "send one of both"),
         (request_of("FP16", [1], fp32_contents=[1.0]), "raw_input_contents only"),
         (request_of("FP32", [2], fp32_contents=[1.0]), "has 1 fp32_contents"),
         (request_of("FP32", [1], fp64_contents=[1.0]), "has 0 fp32_contents"),
         (request_of("INT8", [1], int_contents=[128]), "out of range for INT8"),
+        (request_of("BYTES", [2], b"\1\0\0\0a\0\0\0"), "ends within the length"),
         (request_of("BYTES", [1], b"\5\0\0\0ab"), "ends after its bytes do"),
-        (request_of("BYTES", [1], b"\5\0"), "ends within the length"),
-        (request_of("BYTES", [2], b"\1\0\0\0a"), "has 1 texts"),
+        (request_of("BYTES", [1], b"\5\0"), "too few for the"),
+        (request_of("BYTES", [2], b"\1\0\0\0a"), "too few for the"),
         (request_of("BYTES", [1], b"\1\0\0\0\xff"), "not UTF-8"),
         (request_of("BYTES", [1], bytes_contents=[b"\xff"]), "not UTF-8"),
-        (request_of("BYTES", [2**40], b"\1\0\0\0a"), "has 1 texts"),
+        (request_of("BYTES", [2**40], b"\1\0\0\0a"), "too few for the"),
     ],
 )
 def test_what_does_not_fit_is_refused(request_: Any, words: str) -> None:

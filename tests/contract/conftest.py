@@ -101,6 +101,7 @@ def repository(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -
 def server(request: pytest.FixtureRequest, repository: Path) -> Iterator[Server]:
     """The application under each server that can run it."""
     arguments = ["--default-model", "churn", "--max-body-bytes", "8000000", "--max-rows", "100000"]
+    arguments += ["--executor", "auto,moody=thread"]
     with running(repository, *arguments, "--server", request.param) as server:
         yield server
 

@@ -162,7 +162,7 @@ def test_information_routes(client: httpx.Client) -> None:
 
 def test_pages_need_no_internet(client: httpx.Client) -> None:
     for path in ("/", "/docs"):
-        page = client.get(path)
+        page = client.get(path, headers={"accept": "text/html"})
         assert page.headers["content-type"].startswith("text/html")
         assert "https://" not in page.text
         assert "//cdn" not in page.text

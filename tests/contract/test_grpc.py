@@ -78,7 +78,12 @@ def answered(response: Any) -> dict[str, list[Any]]:
     }
 
 
-def failing(call: Any, request: Any, **options: Any) -> grpc.RpcError:
+def singles(values: Any) -> Any:
+    """The nearest 32-bit numbers."""
+    return np.asarray(values, np.float32).tolist()
+
+
+def failing(call: Any, request: Any, **options: Any) -> Any:
     with pytest.raises(grpc.RpcError) as told:
         call(request, timeout=30, **options)
     return told.value
@@ -92,13 +97,13 @@ def test_the_briefs_calls_get_the_briefs_answers(prediction: Any, client: httpx.
     told = client.post("/predict", json=BRIEF_ROW).json()
     one = prediction.Predict(row(*FEATURES))
     assert (one.prediction, one.model_version) == (told["prediction"], told["model_version"])
-    assert list(one.probabilities) == np.float32(told["probability"]).tolist()
+    assert list(one.probabilities) == singles(told["probability"])
     rows = [FEATURES, [45.0, 36, 85.0, 3060.0]]
     told = client.post("/batch_predict", json={"instances": rows}).json()
     request = messages.message("prediction.BatchPredictRequest")(instances=[row(*r) for r in rows])
     many = prediction.BatchPredict(request)
     assert list(many.predictions) == told["predictions"]
-    expected = np.float32(told["probabilities"]).tolist()
+    expected = singles(told["probabilities"])
     assert [list(part.values) for part in many.probabilities] == expected
     health = prediction.HealthCheck(messages.message("prediction.HealthRequest")())
     assert (health.status, health.model_loaded) == ("healthy", True)

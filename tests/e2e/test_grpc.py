@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +51,8 @@ def of(*values: float, model: str = "gated") -> Any:
 
 
 def values_of(response: Any) -> list[float]:
-    return np.frombuffer(response.raw_output_contents[0], "<f8").tolist()
+    values: list[float] = np.frombuffer(response.raw_output_contents[0], "<f8").tolist()
+    return values
 
 
 BRIEF = """
@@ -299,6 +302,10 @@ def test_it_works_over_tls(churn: Path, tmp_path: Path) -> None:
             assert stub(channel, PREDICTION).Predict(features()).model_version == "1.0.0"
 
 
+def loaded_times(server: Server, count: int) -> bool:
+    return server.log.count("is loaded") >= count
+
+
 def test_a_reload_of_two_workers_under_load_drops_no_call(churn: Path) -> None:
     stop = threading.Event()
 
@@ -315,9 +322,61 @@ def test_a_reload_of_two_workers_under_load_drops_no_call(churn: Path) -> None:
         callers = [pool.submit(call_on) for _ in range(8)]
         for turn in range(1, 3):
             server.process.send_signal(signal.SIGHUP)
-            until(lambda turn=turn: server.log.count("is loaded") >= 2 + 2 * turn)
+            until(partial(loaded_times, server, 2 + 2 * turn))
         until(lambda: server.log.count("Stopped worker") >= 4)
         stop.set()
         counts = [caller.result() for caller in callers]
     assert min(counts) > 0
     assert sum(counts) > 100
+
+
+GUARDED = """
+import sys
+import foretell
+import h2corn
+from starlette.middleware.base import BaseHTTPMiddleware
+
+class Guard:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http" and (b"x-key", b"good") not in scope["headers"]:
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self.app(scope, receive, send)
+
+async def passed_on(request, call_next):
+    return await call_next(request)
+
+app = foretell.create_app(sys.argv[1])
+app.add_middleware(Guard)
+if sys.argv[3] == "wrapped":
+    app.add_middleware(BaseHTTPMiddleware, dispatch=passed_on)
+h2corn.serve(app, h2corn.Config(bind=("127.0.0.1:" + sys.argv[2],), grpc=True))
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "wrapped"])
+def test_a_users_middleware_stands_around_grpc(churn: Path, kind: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", GUARDED, str(churn), str(port), kind]
+    with (
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) as serving_it,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        try:
+            predict = stub(channel, PREDICTION).Predict
+            with pytest.raises(grpc.RpcError) as told:
+                predict(features(), wait_for_ready=True, timeout=60)
+            assert told.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            if kind == "plain":
+                assert predict(features(), metadata=[("x-key", "good")]).model_version == "1.0.0"
+            else:  # such middleware drops trailers: a call cannot succeed, but it cannot slip by
+                with pytest.raises(grpc.RpcError):
+                    predict(features(), metadata=[("x-key", "good")], timeout=10)
+        finally:
+            serving_it.terminate()

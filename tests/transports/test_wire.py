@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from foretell.codecs import messages
 from foretell.errors import InvalidInput, NotReady
 from foretell.transports.grpc.errors import Code
-from foretell.transports.grpc.wire import Rpc, Streaming, Unary, Wire
+from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary, Wire
 
 NOTE = messages.message("inference.ModelReadyRequest")  # any message with a text
 MOST = 1000
@@ -49,7 +49,7 @@ async def echo_all(requests: AsyncIterator[Any], rpc: Rpc) -> AsyncIterator[byte
         yield await echo(request, rpc)
 
 
-METHODS = {"/n.S/One": Unary(NOTE, echo), "/n.S/All": Streaming(NOTE, echo_all)}
+METHODS: Methods = {"/n.S/One": Unary(NOTE, echo), "/n.S/All": Streaming(NOTE, echo_all)}
 
 
 class Told:
@@ -77,7 +77,7 @@ class Told:
 
 
 async def call(
-    path: str, *pieces: bytes, leaves: bool = False, hangs: bool = False, **headers: str
+    path: str, *pieces: bytes, leaves: bool = False, hangs: bool = False, **headers: Any
 ) -> list[Any]:
     """Send the pieces as body; then the end, or nothing for ever, or the client's leaving."""
     told = {"content-type": "application/grpc", **headers}
@@ -229,7 +229,7 @@ def test_work_for_whoever_leaves_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("headers", [{"content-type": "application/json"}, {"content-type": ""}])
-def test_what_is_no_grpc_gets_an_http_answer(headers: dict[str, str]) -> None:
+def test_what_is_no_grpc_gets_an_http_answer(headers: dict[str, Any]) -> None:
     answer = Told(asyncio.run(call("/n.S/One", b"{}", **headers)))
     assert answer.status == 415
     assert b"native gRPC" in answer.body

@@ -107,8 +107,11 @@ class Settings(BaseModel):
     @field_validator("bind", "executor", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """One string may name several, with commas between them."""
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        """A string may name several, with commas between them, also one of many."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple) or not all(isinstance(w, str) for w in words):
+            return value
+        return tuple(part.strip() for word in words for part in word.split(","))
 
     @field_validator("bind")
     @classmethod

@@ -174,9 +174,10 @@ class OipJson:
             if dense is None:
                 raise InvalidInput(
                     "a raw request (Inference-Header-Content-Length 0) is for models with one "
-                    f"input; this one has {len(inputs)}: {', '.join(self.signature.input_names)}"
+                    "input, or with inputs of one number datatype; the inputs are "
+                    f"{', '.join(self.signature.input_names)}"
                 )
-            name, datatype, row = "the matrix of inputs", dense, (len(inputs),)
+            name, datatype, row = "inputs", dense, (len(inputs),)
         else:
             name, datatype, row = inputs[0].name, inputs[0].datatype, inputs[0].shape
         if datatype is Datatype.BYTES and row == ():

@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -80,15 +81,30 @@ class ScoringBodies:
         for field in inputs:
             if field.shape:
                 raise InvalidInput(f"CSV cannot carry '{field.name}', an array; send JSON")
-        lines = _lines(body)
-        first = next(lines, None)
+        lines: Iterable[list[str]] = _lines(body)
+        first = next(iter(lines), None)
         if first is None:
             raise InvalidInput("the body is empty; send CSV")
-        order = list(range(len(inputs)))
         if sorted(first) == sorted(self.signature.input_names):
             order = [first.index(field.name) for field in inputs]
-        else:
-            lines = _chained(first, lines)
+            return self._accepted(self._cells(lines, order, max_rows), max_rows)
+        lines = chain([first], lines)
+        try:
+            rows = self._cells(lines, range(len(inputs)), max_rows)
+            return self._accepted(rows, max_rows)
+        except InvalidInput as error:
+            if error.row == 0 and not set(first).isdisjoint(self.signature.input_names):
+                names = ", ".join(self.signature.input_names)
+                raise InvalidInput(
+                    f"the first line must name each input once ({names}), or be a row of values"
+                ) from None
+            raise
+
+    def _cells(
+        self, lines: Iterable[list[str]], order: Sequence[int], max_rows: int
+    ) -> list[list[object]]:
+        """The values of each line, whose cells have the places in `order`."""
+        inputs = self.signature.inputs
         rows: list[list[object]] = []
         for number, line in enumerate(lines):
             if len(line) != len(inputs):
@@ -100,7 +116,7 @@ class ScoringBodies:
             rows.append([_value(field, line[at]) for field, at in zip(inputs, order, strict=True)])
             if len(rows) > max_rows:
                 break
-        return self._accepted(rows, max_rows)
+        return rows
 
     def _accepted(self, rows: Sequence[object], max_rows: int) -> Batch:
         if not rows:
@@ -214,11 +230,6 @@ def _lines(body: bytes) -> Iterator[list[str]]:
         raise InvalidInput("the body is not UTF-8") from None
     except csv.Error as error:
         raise InvalidInput(f"the body is not readable as CSV: {error}") from None
-
-
-def _chained(first: list[str], rest: Iterable[list[str]]) -> Iterator[list[str]]:
-    yield first
-    yield from rest
 
 
 def _value(field: Field, cell: str) -> object:

@@ -3,7 +3,8 @@
 Rules:
 
 1. A model takes one tensor for each of its inputs, [n] or [n, 1] for a scalar, [n, *shape]
-   for others, in any order. A dense model also takes a single tensor [n, k], whatever its name.
+   for others, in any order. A model whose inputs are all scalar numbers also takes a single
+   tensor [n, k], whatever its name: its columns are the inputs in order.
 2. The datatype sent may differ from the signature's where `Field.accept_column` allows it:
    whole floats for integers, integers for floats, never text for numbers.
 3. Tensors go out in the order of the signature, or in that of the names asked for.
@@ -50,6 +51,8 @@ class Tensors:
         self.signature = signature
         self._places = {name: place for place, name in enumerate(signature.input_names)}
         self._outputs = {field.name: place for place, field in enumerate(signature.outputs)}
+        numbers = all(f.datatype.is_numeric and not f.shape for f in signature.inputs)
+        self._wide = len(signature.inputs) if numbers else 0
         self._matrix = _Matrix.of(signature)
 
     def accept(self, tensors: Sequence[Tensor], *, max_rows: int) -> Batch:
@@ -77,10 +80,9 @@ class Tensors:
 
     def _is_matrix(self, tensor: Tensor) -> bool:
         """Whether this one tensor stands for all inputs."""
-        if self.signature.dense is None or tensor.values.ndim != 2:
+        if not self._wide or tensor.values.shape[1:] != (self._wide,):
             return False
-        wide = tensor.values.shape[1] == len(self.signature.inputs)
-        return wide and (len(self.signature.inputs) > 1 or tensor.name not in self._places)
+        return self._wide > 1 or tensor.name not in self._places
 
     def _by_name(self, tensors: Sequence[Tensor]) -> dict[str, Array]:
         columns: dict[str, Array] = {}
@@ -101,9 +103,9 @@ class Tensors:
 
     def _listed(self) -> str:
         names = ", ".join(self._places)
-        if self.signature.dense is None:
+        if not self._wide:
             return f"the inputs are {names}"
-        return f"the inputs are {names}, or one tensor of shape [rows, {len(self._places)}]"
+        return f"the inputs are {names}, or one tensor of shape [rows, {self._wide}]"
 
     def wanted(self, names: Iterable[str]) -> tuple[str, ...]:
         """The outputs asked for, or all. Raises InvalidInput for one that is unknown, or twice."""
@@ -138,6 +140,7 @@ class _Matrix(NamedTuple):
 
     low: Array
     high: Array
+    within: tuple[float, float]
     nullable: Array
     dtype: np.dtype[Any]
 
@@ -147,13 +150,18 @@ class _Matrix(NamedTuple):
         dense, inputs = signature.dense, signature.inputs
         if dense is None or not dense.is_float or any(field.closed for field in inputs):
             return None
-        low, high = (np.array(side) for side in zip(*(f.bounds for f in inputs), strict=True))
-        return cls(low, high, np.array([field.nullable for field in inputs]), dense.numpy)
+        low, high = zip(*(field.bounds for field in inputs), strict=True)
+        nullable = np.array([field.nullable for field in inputs])
+        return cls(np.array(low), np.array(high), (max(low), min(high)), nullable, dense.numpy)
 
     def accepted(self, matrix: Array) -> Array | None:
         """The matrix in the signature's dtype; None when the fields must say what is wrong."""
         if matrix.dtype.kind not in "iuf":
             return None
+        low, high = self.within
+        # NaN if there is one; what the tightest bounds allow need not be compared field by field
+        if low <= matrix.min().item() and matrix.max().item() <= high:
+            return matrix.astype(self.dtype, copy=False)
         with np.errstate(invalid="ignore"):
             good = (matrix >= self.low) & (matrix <= self.high)
         if not good.all():

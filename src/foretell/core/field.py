@@ -282,12 +282,14 @@ class Field:
 
     def _accept_numbers(self, column: Array) -> Array:
         low, high = self.bounds
+        # As float64: beside a narrower column, a bound beyond that column's range is infinity.
+        wide = (np.float64(low), np.float64(high)) if column.dtype.kind == "f" else (low, high)
         with np.errstate(invalid="ignore"):
-            good = (column >= low) & (column <= high)
+            good = (column >= wide[0]) & (column <= wide[1])
             if self.datatype.is_integer and column.dtype.kind == "f":
                 good &= column == np.floor(column)
                 if float(high) > high:  # as numpy compares: the nearest float is out of range
-                    good &= column < float(high)
+                    good &= column < wide[1]
         if self.nullable:
             good |= np.isnan(column)
         if not good.all():

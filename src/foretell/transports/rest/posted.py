@@ -63,12 +63,16 @@ class PostedRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a path that these routes own."""
         path = route_path(scope)
+        answer = self.table.get(path)
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
 
-        async def refuse(_: Posting) -> Reply:
+        async def refuse(_told: Told, _request_id: str) -> Reply:
             self._dataplane.fleet.resolve(self._target_of(path) or Target())
             raise HttpRefusal(404, f"there is no route {path}")
 
-        await self.table.get(path, partial(self._answer, refuse))(scope, receive, send)
+        await replied(scope, send, refuse)
 
     async def _answer(self, work: Work, scope: Scope, receive: Receive, send: Send) -> None:
         async def made(told: Told, request_id: str) -> Reply:

@@ -101,11 +101,11 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
         refuse_unready(catalogue, Target(name))
         return {"name": name, "ready": True}
 
-    @router.get("/ping")
+    @router.get("/ping", response_class=Response)
     async def ping() -> Response:
         """Whether all models are in service (MLflow, SageMaker)."""
         refuse_unready(catalogue)
-        return Response("\n", media_type="application/json")
+        return Response("\n", media_type="text/plain")
 
     @router.get("/version", response_class=Response)
     async def version() -> Response:
