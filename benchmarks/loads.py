@@ -169,17 +169,16 @@ def told_by_h2load(output: str, log: str, load: Load) -> dict[str, Any]:
         raise ValueError(f"h2load did not tell what it measured: {output[-300:]!r}")
     done = int(found["succeeded"])
     broken = sum(int(found[kind]) for kind in ("failed", "errored", "late"))
-    refused = done - int(found["fine"])
+    # Of those that were on their way at the end, headers and some bytes may have come, too.
+    answered = int(found["fine"])
     if load.answer_bytes is not None:
-        # Of those that were on their way at the end, some bytes may have come.
-        answered = int(found["data"]) // (load.answer_bytes + _FRAME)
-        refused = max(refused, done - answered)
+        answered = min(answered, int(found["data"]) // (load.answer_bytes + _FRAME))
     took = [int(line.split("\t")[2]) for line in log.splitlines()]
     shares = {f"p{n}_us": percentile(took, n) if took else 0.0 for n in (50, 90, 99)}
     return {
         "requests": done,
         "seconds": float(found["time"]) * _UNITS[found["unit"]],
         **shares,
-        "refused": refused,
+        "refused": max(done - answered, 0),
         "broken": broken,
     }
