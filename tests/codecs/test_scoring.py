@@ -78,52 +78,6 @@ def test_every_form_of_the_same_rows_means_the_same(rows: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "age,tenure,plan,on\n35.5,24,basic,true\n,3,,FALSE\n",
-        'on,plan,tenure,age\r\nTrue,"basic",24,35.5\r\nFalse,,3,NaN\r\n',
-        "\ufeffage,tenure,plan,on\n35.5,24,basic,true\n\nnull,3.0,,false",
-        "35.5,24,basic,true\n,+3,,false\n",
-    ],
-)
-def test_csv_has_names_in_any_order_or_none(text: str) -> None:
-    batch = CODEC.decode_csv(text.encode(), max_rows=9)
-    assert rows_of(batch) == [(35.5, 24, "basic", True), (None, 3, None, False)]
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (b"", "the body is empty"),
-        (b"\n\n", "the body is empty"),
-        (b"age,tenure,plan,on\n", "there are no rows"),
-        (b"age,tenure,plan,off\n1,2,a,true", "the first line must name each input once (age, "),
-        (b"age,tenure\n1,2", "the first line must name each input once"),
-        (b"age,age,plan,on\n1,2,a,true", "the first line must name each input once"),
-        (b"1,2,a", "row 0: there are 3 cells, but the model takes 4"),
-        (b"age,tenure,plan,on\n1,2,a,true\n1,2", "row 1: there are 2 cells"),
-        (b"1,old,a,true", "row 0: 'tenure' is \"old\", but must be a whole number"),
-        (b"1,2.5,a,true", "row 0: 'tenure' is 2.5, but must be a whole number"),
-        (b"1_0,2,a,true", "'age' is \"1_0\", but must be a number"),
-        (b"inf,2,a,true", "'age' is inf, but must be between"),
-        (b"\xd9\xa3,2,a,true", "but must be a number"),
-        (b"1,2,a,1", "'on' is \"1\", but must be true or false"),
-        (b'1,2,"a', "not readable as CSV"),
-        (b"\xff", "not UTF-8"),
-    ],
-)
-def test_csv_that_says_something_else_is_refused(body: bytes, words: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        CODEC.decode_csv(body, max_rows=9)
-    assert words in refused.value.message
-
-
-def test_csv_cannot_carry_arrays() -> None:
-    with pytest.raises(InvalidInput, match="CSV cannot carry 'x', an array; send JSON"):
-        VECTOR.decode_csv(b"1,2", max_rows=9)
-
-
-@pytest.mark.parametrize(
     ("body", "words"),
     [
         (b"", "the body is empty"),
@@ -176,8 +130,6 @@ def test_too_many_rows_are_refused_in_every_form() -> None:
     for told in forms([row] * 3).values():
         with pytest.raises(TooLarge):
             CODEC.decode_invocation(json.dumps(told).encode(), max_rows=2)
-    with pytest.raises(TooLarge):
-        CODEC.decode_csv(b"1,2,a,true\n" * 3, max_rows=2)
 
 
 @pytest.mark.parametrize(

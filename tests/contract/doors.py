@@ -4,6 +4,7 @@ A door is a function of the server's URL, a model, a table and seconds; it retur
 by name as plain values, or raises `Refused`. A new one is a row in DOORS.
 """
 
+import asyncio
 import io
 import json
 from collections.abc import Callable
@@ -17,9 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import foretell
+from foretell.client.predictions import Predictions
 from foretell.codecs import messages
 from foretell.codecs.tensors import Tensor, from_raw, to_raw
 from foretell.core.field import Datatype
+from foretell.errors import ForetellError
 from tests.stubs import details, stub
 
 Outputs = dict[str, list[Any]]
@@ -277,6 +281,37 @@ def ndjson(url: str, model: str, table: pd.DataFrame, timeout_s: float | None) -
     return {name: told[key] for name, key in names.items() if key in told}
 
 
+def _told(answer: Predictions) -> Outputs:
+    return {name: values.tolist() for name, values in answer.outputs.items()}
+
+
+def client(url: str, model: str, table: pd.DataFrame, timeout_s: float | None) -> Outputs:
+    """Foretell's own client."""
+    with foretell.Client(url) as asking:
+        try:
+            return _told(asking.predict(model, table, timeout_s=timeout_s))
+        except ForetellError as error:
+            raise Refused(error.code, error.message, error.field, error.row) from None
+
+
+def async_client(url: str, model: str, table: pd.DataFrame, timeout_s: float | None) -> Outputs:
+    """The same on an event loop."""
+
+    async def main() -> Outputs:
+        async with foretell.AsyncClient(url) as asking:
+            return _told(await asking.predict(model, table, timeout_s=timeout_s))
+
+    try:
+        return asyncio.run(main())
+    except ForetellError as error:
+        raise Refused(error.code, error.message, error.field, error.row) from None
+
+
+def over_grpc(ask: Ask) -> Ask:
+    """The same client over gRPC."""
+    return lambda url, *rest: ask(url.replace("http://", "grpc://"), *rest)
+
+
 DOORS = {
     "predict": Door(predict, single=True),
     "rows by name": Door(by_name),
@@ -291,4 +326,8 @@ DOORS = {
     "Parquet": Door(parquet),
     "CSV": Door(csv),
     "NDJSON": Door(ndjson),
+    "client": Door(client),
+    "client over gRPC": Door(over_grpc(client)),
+    "async client": Door(async_client),
+    "async client over gRPC": Door(over_grpc(async_client)),
 }

@@ -6,15 +6,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from foretell.packing import pack
+from tests.e2e.test_load import descendants, until
 from tests.servers import Server, running
 
 pytestmark = pytest.mark.slow
 
 CLIENTS = Path(__file__).parent / "clients"
 ROOT = Path(__file__).parents[2]
+ROW = b'{"features": [35, 24, 65.5, 1572]}'
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,27 @@ def checked(python: str, script: str, address: str) -> str:
 def test_tritons_http_clients_work_unmodified(server: Server, script: str, checks: int) -> None:
     told = checked(sys.executable, script, server.url.removeprefix("http://"))
     assert told.count("check_") == checks
+
+
+def test_an_unload_holds_for_every_worker_until_the_model_is_loaded(churn: Path) -> None:
+    def statuses(url: str) -> set[int]:
+        """Of a readiness probe and a request each, over connections of their own."""
+        paths = [(httpx.get, "/health/ready"), (httpx.get, "/v2/models/churn/ready")] * 20
+        return {ask(url + path).status_code for ask, path in paths} | {
+            httpx.post(f"{url}/predict", content=ROW).status_code for _ in range(20)
+        }
+
+    with running(churn, "--model-control", "--workers", "2") as server:
+        until(lambda: len(descendants(server.process.pid)) == 2)
+        repository = f"{server.url}/v2/repository/models/churn"
+        assert statuses(server.url) == {200}
+        assert httpx.post(f"{repository}/unload").status_code == 200
+        assert statuses(server.url) == {503}
+        refused = httpx.post(f"{server.url}/predict", content=ROW)
+        assert refused.json()["code"] == "not_ready"
+        assert int(refused.headers["retry-after"]) > 0
+        assert httpx.post(f"{repository}/load").status_code == 200
+        assert statuses(server.url) == {200}
 
 
 @pytest.fixture(scope="session")

@@ -14,17 +14,14 @@ Rules:
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch, Row
-from foretell.core.field import Datatype, Field, spoken
+from foretell.core.field import spoken
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 
@@ -74,49 +71,6 @@ class ScoringBodies:
         else:
             rows = _list(value, key)
         return self._accepted(rows, max_rows)
-
-    def decode_csv(self, body: bytes, *, max_rows: int) -> Batch:
-        """The rows of a CSV body, accepted. Raises InvalidInput, TooLarge."""
-        inputs = self.signature.inputs
-        for field in inputs:
-            if field.shape:
-                raise InvalidInput(f"CSV cannot carry '{field.name}', an array; send JSON")
-        lines: Iterable[list[str]] = _lines(body)
-        first = next(iter(lines), None)
-        if first is None:
-            raise InvalidInput("the body is empty; send CSV")
-        if sorted(first) == sorted(self.signature.input_names):
-            order = [first.index(field.name) for field in inputs]
-            return self._accepted(self._cells(lines, order, max_rows), max_rows)
-        lines = chain([first], lines)
-        try:
-            rows = self._cells(lines, range(len(inputs)), max_rows)
-            return self._accepted(rows, max_rows)
-        except InvalidInput as error:
-            if error.row == 0 and not set(first).isdisjoint(self.signature.input_names):
-                names = ", ".join(self.signature.input_names)
-                raise InvalidInput(
-                    f"the first line must name each input once ({names}), or be a row of values"
-                ) from None
-            raise
-
-    def _cells(
-        self, lines: Iterable[list[str]], order: Sequence[int], max_rows: int
-    ) -> list[list[object]]:
-        """The values of each line, whose cells have the places in `order`."""
-        inputs = self.signature.inputs
-        rows: list[list[object]] = []
-        for number, line in enumerate(lines):
-            if len(line) != len(inputs):
-                raise InvalidInput(
-                    f"row {number}: there are {len(line)} cells, but the model takes "
-                    f"{len(inputs)}: {', '.join(self.signature.input_names)}",
-                    row=number,
-                )
-            rows.append([_value(field, line[at]) for field, at in zip(inputs, order, strict=True)])
-            if len(rows) > max_rows:
-                break
-        return rows
 
     def _accepted(self, rows: Sequence[object], max_rows: int) -> Batch:
         if not rows:
@@ -219,31 +173,3 @@ def _depth(value: object) -> int:
         depth += 1
         value = value[0] if value else None
     return depth
-
-
-def _lines(body: bytes) -> Iterator[list[str]]:
-    """The lines of a CSV body that are not empty. Raises InvalidInput."""
-    try:
-        text = body.decode("utf-8-sig")
-        yield from filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))
-    except UnicodeDecodeError:
-        raise InvalidInput("the body is not UTF-8") from None
-    except csv.Error as error:
-        raise InvalidInput(f"the body is not readable as CSV: {error}") from None
-
-
-def _value(field: Field, cell: str) -> object:
-    """What a cell says in a column of this datatype; what is no such value stays text."""
-    if field.datatype is Datatype.BYTES:
-        return cell or None
-    cell = cell.strip()
-    if cell in _NO_NUMBER:
-        return None
-    if field.datatype is Datatype.BOOL:
-        return {"true": True, "false": False}.get(cell.lower(), cell)
-    if not cell.isascii() or "_" in cell:
-        return cell  # what Python alone would read as a number
-    try:
-        return int(cell) if cell.lstrip("+-").isdecimal() and len(cell) < 40 else float(cell)
-    except ValueError:
-        return cell

@@ -108,6 +108,8 @@ _NUMPY = {
     },
 }
 
+_KINDS: dict[Datatype, type] = {Datatype.BOOL: bool, Datatype.BYTES: str}
+
 _EXPECTED = {Datatype.BOOL: "true or false", Datatype.BYTES: "a string"}
 
 
@@ -269,6 +271,8 @@ class Field:
             return self._accept_numbers(column)
         if column.dtype.kind == "b" and self.datatype is Datatype.BOOL:
             return column
+        if column.dtype.kind == "O" and self._takes_all(column):
+            return column if self._is_boxed else column.astype(self.datatype.numpy)
         scalar = replace(self, shape=()) if self.shape else self
         accepted = np.empty(column.shape, dtype=object)
         for place in np.ndindex(column.shape):
@@ -276,9 +280,23 @@ class Field:
                 accepted[place] = scalar.accept(column[place])
             except InvalidInput as error:
                 raise error.at_row(place[0]) from None
-        if self.nullable and not self.datatype.is_float:
-            return accepted
-        return accepted.astype(self.datatype.numpy)
+        return accepted if self._is_boxed else accepted.astype(self.datatype.numpy)
+
+    @property
+    def _is_boxed(self) -> bool:
+        """Whether a column of it is an object array."""
+        return self.datatype is Datatype.BYTES or (self.nullable and not self.datatype.is_float)
+
+    def _takes_all(self, column: Array) -> bool:
+        """Whether these are texts or booleans that `accept` would leave as they are."""
+        kind = _KINDS.get(self.datatype)
+        if kind is None:
+            return False
+        values = column.ravel().tolist()
+        kinds = set(map(type, values)) - ({type(None)} if self.nullable else set())
+        if kinds - {kind}:
+            return False
+        return not self.closed or set(values) <= {None, *(self.categories or ())}
 
     def _accept_numbers(self, column: Array) -> Array:
         low, high = self.bounds

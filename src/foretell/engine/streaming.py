@@ -1,7 +1,7 @@
 """A stream of requests is answered in its order, while several of them are under way."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 Asked = TypeVar("Asked")
@@ -16,45 +16,43 @@ async def in_order(
     begin: Callable[[Asked], Coroutine[Any, Any, Answered]],
     *,
     most: int = UNDER_WAY,
-) -> AsyncGenerator["asyncio.Future[Answered]"]:
+) -> "AsyncGenerator[asyncio.Future[Answered], None]":
     """What `begin` makes of each of `source`, in order, as futures that are done.
 
     The source is read while answers are awaited, so that what comes together runs together.
-    What `source` raises is raised after the answers to what came before. Whatever is under
-    way when this is closed is cancelled.
+    One whose answer was taken, but not the next one, is still under way. What `source` or
+    `begin` itself raises is raised after the answers to what came before. When this is closed
+    (`contextlib.aclosing`), whatever is under way has been cancelled, and the source closed.
     """
     begun: asyncio.Queue[asyncio.Future[Answered] | None] = asyncio.Queue()
     room = asyncio.Semaphore(most)
+    under_way: set[asyncio.Future[Answered]] = set()
 
     async def read() -> None:
         try:
             async for asked in source:
                 await room.acquire()
-                begun.put_nowait(asyncio.ensure_future(begin(asked)))
+                answering = asyncio.ensure_future(begin(asked))
+                under_way.add(answering)
+                begun.put_nowait(answering)
         finally:
             begun.put_nowait(None)
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
 
     reading = asyncio.ensure_future(read())
-    current: asyncio.Future[Answered] | None = None
     try:
         while (current := await begun.get()) is not None:
-            await asyncio.wait((current,))
+            if not current.done():
+                await asyncio.wait((current,))
             yield current
+            under_way.discard(current)
             room.release()
         await reading
     finally:
-        for left in (reading, current, *_left(begun)):
-            if left is not None:
-                left.cancel()
-                left.add_done_callback(_look_at)
-
-
-def _left(begun: "asyncio.Queue[asyncio.Future[Answered] | None]") -> Iterator[Any]:
-    while not begun.empty():
-        yield begun.get_nowait()
-
-
-def _look_at(future: "asyncio.Future[Any]") -> None:
-    """Nobody is interested in what became of it: asyncio shall not complain in the log."""
-    if not future.cancelled():
-        future.exception()
+        # What became of them is of no interest any more, and looked at all the same: asyncio
+        # would complain of an error that nobody has seen.
+        left: list[asyncio.Future[Any]] = [reading, *under_way]
+        for future in left:
+            future.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

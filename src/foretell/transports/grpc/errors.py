@@ -15,6 +15,7 @@ from foretell.errors import (
     InvalidInput,
     MissingExtra,
     ModelFailed,
+    NoAnswer,
     NotFound,
     NotReady,
     Overloaded,
@@ -62,6 +63,7 @@ CODES: dict[type[ForetellError], Code] = {
     Overloaded: Code.RESOURCE_EXHAUSTED,
     ModelFailed: Code.INTERNAL,
     NotReady: Code.UNAVAILABLE,
+    NoAnswer: Code.UNAVAILABLE,
     DeadlineExceeded: Code.DEADLINE_EXCEEDED,
     # These end a start or a management call; to a caller they are the server's own trouble.
     BadPackage: Code.INTERNAL,

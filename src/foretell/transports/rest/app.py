@@ -22,9 +22,10 @@ from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import ForetellError
 from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
-from foretell.transports.rest import health, oip, oip_info, openapi, scoring
+from foretell.transports.rest import health, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
+from foretell.transports.rest.protocols import oip, oip_info, scoring
 
 
 @asynccontextmanager

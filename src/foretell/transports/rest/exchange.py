@@ -51,15 +51,14 @@ def deadline_of(told: Told, now: float) -> float | None:
     return now + int(text) / 1000
 
 
-def refuse_what_is_not_json(told: Told) -> None:
-    """Raise HttpRefusal (415) for a media type or an encoding these routes don't read."""
-    kind = told.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind not in _READ_AS_JSON and not kind.endswith(b"+json"):
-        raise HttpRefusal(
-            415,
-            f"the Content-Type is {kind.decode('latin-1')}, but this route reads JSON; "
-            "send application/json",
-        )
+def media_type(told: bytes) -> bytes:
+    """The media type of a Content-Type, without parameters, in small letters."""
+    return told.partition(b";")[0].strip().lower()
+
+
+def is_read_as_json(kind: bytes) -> bool:
+    """Whether a body of this media type is JSON, or may be taken for it."""
+    return kind in _READ_AS_JSON or kind.endswith(b"+json")
 
 
 async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:

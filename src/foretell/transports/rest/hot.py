@@ -34,10 +34,11 @@ from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import (
     deadline_of,
     failed,
-    refuse_what_is_not_json,
     reply,
     whole,
 )
+from foretell.transports.rest.tables.columnar import Asked, Columnar
+from foretell.transports.rest.tables.forms import JSON_WILL_DO, negotiated
 
 VERBS = ("predict", "batch_predict")
 
@@ -56,21 +57,21 @@ class Endpoint:
     `quick`: one row on the event loop, which is answered before its caller could leave.
     """
 
-    __slots__ = ("_codec", "_fields", "encode", "many", "quick", "target")
+    __slots__ = ("_fields", "codec", "encode", "many", "quick", "target")
 
     def __init__(self, target: Target, codec: JsonRows, *, many: bool, inline: bool) -> None:
         self.target = target
         self.many = many
         self.quick = inline and not many
-        self._codec = codec
+        self.codec = codec
         self._fields = codec.signature.inputs
         self.encode = codec.encode_rows if many else codec.encode_row
 
     def decode(self, body: bytes, max_rows: int) -> Batch:
         """The accepted rows of a request's body. Raises InvalidInput, TooLarge."""
         if self.many:
-            return self._codec.decode_rows(body, max_rows=max_rows)
-        return Batch(self._fields, 1, (self._codec.decode_row(body),))
+            return self.codec.decode_rows(body, max_rows=max_rows)
+        return Batch(self._fields, 1, (self.codec.decode_row(body),))
 
 
 class HotRoutes:
@@ -82,6 +83,9 @@ class HotRoutes:
     def __init__(self, dataplane: DataPlane, limits: RestLimits) -> None:
         self._dataplane = dataplane
         self._limits = limits
+        self._columnar = Columnar(
+            dataplane, max_rows=limits.max_rows, max_body_bytes=limits.max_body_bytes
+        )
         self._digits = len(str(limits.max_body_bytes))
         self.table: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         fleet = dataplane.fleet
@@ -123,8 +127,15 @@ class HotRoutes:
             query = scope["query_string"]
             verbose = _asked_for_verbose(query) if query else False
             deadline = None
-            if told.get(b"content-type") != b"application/json":
-                refuse_what_is_not_json(told)
+            if (
+                told.get(b"content-type") != b"application/json"
+                or told.get(b"accept", b"*/*") not in JSON_WILL_DO
+            ):
+                forms = negotiated(told)
+                if not forms.are_json:
+                    asked_for = Asked(endpoint, forms, verbose)
+                    await self._columnar.answer(asked_for, scope, receive, send)
+                    return
             if b"x-request-timeout-ms" in told:
                 deadline = deadline_of(told, time.monotonic())
             limits, declared = self._limits, told.get(b"content-length", b"")

@@ -17,15 +17,17 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from foretell.codecs.scoring import ScoringBodies
+from foretell.codecs.tables.csv_tables import read_csv
 from foretell.core.batch import Batch
 from foretell.core.call import Target
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.asgi.exchange import Told
-from foretell.transports.rest.exchange import Reply, refuse_what_is_not_json
+from foretell.transports.rest.errors import HttpRefusal
+from foretell.transports.rest.exchange import Reply, is_read_as_json, media_type
 from foretell.transports.rest.health import refuse_unready
 from foretell.transports.rest.hot import RestLimits
-from foretell.transports.rest.posted import PostedRoutes, Posting
+from foretell.transports.rest.protocols.posted import PostedRoutes, Posting
 
 _INVOCATIONS = "/invocations"
 _VERB = ":predict"
@@ -46,10 +48,15 @@ def inference_routes(dataplane: DataPlane, limits: RestLimits) -> PostedRoutes:
         return codec.decode_v1(body, max_rows=most)
 
     def invocation(codec: ScoringBodies, told: Told, body: bytes) -> Batch:
-        kind = told.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        kind = media_type(told.get(b"content-type", b""))
         if kind == b"text/csv":
-            return codec.decode_csv(body, max_rows=most)
-        refuse_what_is_not_json(told)
+            return read_csv(codec.signature, body, max_rows=most, bare=True)
+        if not is_read_as_json(kind):
+            raise HttpRefusal(
+                415,
+                f"the Content-Type is {kind.decode('latin-1')}, but this route reads "
+                "application/json and text/csv",
+            )
         return codec.decode_invocation(body, max_rows=most)
 
     for name, versions in fleet.models.items():

@@ -20,7 +20,7 @@ from foretell.errors import InvalidInput
 from foretell.transports.asgi.exchange import Told
 from foretell.transports.rest.exchange import Reply
 from foretell.transports.rest.hot import RestLimits
-from foretell.transports.rest.posted import PostedRoutes, Posting
+from foretell.transports.rest.protocols.posted import PostedRoutes, Posting
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _MOST_DIGITS = 18  # int() refuses thousands of digits
