@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 
 from foretell.app import scheduling
+from foretell.app.memory import keep_what_is_freed
 from foretell.app.settings import Settings
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
 from foretell.transports.rest.app import RestApp
@@ -49,6 +50,7 @@ def settled(factory: Factory) -> RestApp:
     Libraries and models stay until the process ends. Looking through them took 60 to 130 ms,
     during which nobody was answered, whenever enough requests were in flight.
     """
+    keep_what_is_freed()
     app = factory()
     gc.collect()
     gc.freeze()
