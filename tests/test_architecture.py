@@ -45,7 +45,9 @@ ROOMS = {
     "packing": _room("core runtimes", PACKING),
     "engine": _room("core runtimes", "fsspec msgspec numpy redis"),
     "transports.asgi": _room("", "starlette"),
-    "transports.rest": _room(f"{DOOR} transports.asgi", "fastapi fastapi_offline msgspec numpy starlette"),
+    "transports.rest": _room(
+        f"{DOOR} transports.asgi", "fastapi fastapi_offline msgspec numpy starlette"
+    ),
     "transports.grpc": _room(f"{DOOR} transports.asgi", "google numpy starlette"),
     "transports.stream": _room(DOOR, "faststream numpy"),
     "transports.batch": _room(DOOR, "numpy pyarrow pyspark ray"),

@@ -300,12 +300,15 @@ class Field:
 
     def _accept_numbers(self, column: Array) -> Array:
         low, high = self.bounds
+        narrow = column.dtype.kind == "f" and column.dtype.itemsize < 8
+        # numpy would compare in the column's own dtype, where a large bound is infinite
+        wide = column.astype(np.float64) if narrow else column
         with np.errstate(invalid="ignore"):
-            good = (column >= low) & (column <= high)
-            if self.datatype.is_integer and column.dtype.kind == "f":
-                good &= column == np.floor(column)
+            good = (wide >= low) & (wide <= high)
+            if self.datatype.is_integer and wide.dtype.kind == "f":
+                good &= wide == np.floor(wide)
                 if float(high) > high:  # as numpy compares: the nearest float is out of range
-                    good &= column < float(high)
+                    good &= wide < float(high)
         if self.nullable:
             good |= np.isnan(column)
         if not good.all():
