@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.codecs import arrow_tables, csv_tables, ndjson
 from foretell.codecs.json_rows import JsonRows
+from foretell.codecs.tables import arrow_tables, csv_tables, ndjson
 from foretell.codecs.tables.arrow_tables import TableLimits
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
