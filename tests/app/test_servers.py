@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from foretell.app import wiring
-from foretell.app.servers import settled
+from foretell.app.serving.servers import settled
 from foretell.app.settings import Settings
 
 

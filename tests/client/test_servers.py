@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import trustme
@@ -24,6 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import foretell
 from foretell.app.local import LocalModel
+from foretell.client.balancing import Upstream
 from foretell.client.predictions import Predictions
 from foretell.errors import (
     BadSettings,
@@ -39,7 +40,7 @@ from tests.servers import Server, running
 
 pytestmark = pytest.mark.slow
 
-Table = pd.DataFrame
+Table = Any  # a DataFrame
 FORMS: dict[str, Callable[[Table], Any]] = {
     "dicts": lambda table: table.astype(object).where(table.notna(), None).to_dict("records"),
     "lists": lambda table: table.astype(object).where(table.notna(), None).to_numpy().tolist(),
@@ -288,16 +289,17 @@ def test_a_server_that_comes_back_is_asked_again(repository: Path, protocol: str
         for _ in range(8):
             client.predict("churn", row)
         gone = client._current().asking.calls.balancer.upstreams[1]
-        assert gone.out_until is not None
+        assert _is_out(gone)
         with running(repository, "--bind", address):
-            back = threading.Event()
-            timer = threading.Timer(40, back.set)
-            timer.start()
-            while gone.out_until is not None and not back.is_set():
+            patience = time.monotonic() + 40
+            while time.monotonic() < patience and _is_out(gone):
                 client.predict("churn", row)
-            timer.cancel()
-            assert gone.out_until is None
+            assert not _is_out(gone)
         client.close()
+
+
+def _is_out(upstream: Upstream) -> bool:
+    return upstream.out_until is not None
 
 
 @pytest.mark.parametrize("protocol", ["https", "grpcs"])
