@@ -365,12 +365,16 @@ def classified(tensor: Tensor, most: int, labels: Sequence[object] | None) -> Te
 
 def to_raw(tensor: Tensor) -> bytes:
     """The tensor's bytes; missing texts are empty, missing booleans false."""
+    return raw_view(tensor).tobytes()
+
+
+def raw_view(tensor: Tensor) -> memoryview:
+    """The same, without a copy of an array that has these bytes already."""
     if tensor.datatype is not Datatype.BYTES:
-        values = tensor.values
         dtype = tensor.datatype.numpy.newbyteorder("<")
-        return np.ascontiguousarray(values, dtype).tobytes()
+        return np.ascontiguousarray(tensor.values, dtype).data
     parts: list[bytes] = []
     for value in tensor.values.ravel().tolist():
         text = b"" if value is None else str(value).encode()
         parts += (_LENGTH.pack(len(text)), text)
-    return b"".join(parts)
+    return memoryview(b"".join(parts))
