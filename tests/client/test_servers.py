@@ -12,7 +12,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import trustme
