@@ -3,7 +3,7 @@
 import gc
 
 from foretell.app import wiring
-from foretell.app.servers import settled
+from foretell.app.serving.servers import settled
 from foretell.app.settings import Settings
 
 

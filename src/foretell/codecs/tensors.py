@@ -140,6 +140,7 @@ class _Matrix(NamedTuple):
 
     low: Array
     high: Array
+    within: tuple[float, float]
     nullable: Array
     dtype: np.dtype[Any]
 
@@ -149,13 +150,18 @@ class _Matrix(NamedTuple):
         dense, inputs = signature.dense, signature.inputs
         if dense is None or not dense.is_float or any(field.closed for field in inputs):
             return None
-        low, high = (np.array(side) for side in zip(*(f.bounds for f in inputs), strict=True))
-        return cls(low, high, np.array([field.nullable for field in inputs]), dense.numpy)
+        low, high = zip(*(field.bounds for field in inputs), strict=True)
+        nullable = np.array([field.nullable for field in inputs])
+        return cls(np.array(low), np.array(high), (max(low), min(high)), nullable, dense.numpy)
 
     def accepted(self, matrix: Array) -> Array | None:
         """The matrix in the signature's dtype; None when the fields must say what is wrong."""
         if matrix.dtype.kind not in "iuf":
             return None
+        low, high = self.within
+        # NaN if there is one; what the tightest bounds allow need not be compared field by field
+        if low <= matrix.min().item() and matrix.max().item() <= high:
+            return matrix.astype(self.dtype, copy=False)
         with np.errstate(invalid="ignore"):
             good = (matrix >= self.low) & (matrix <= self.high)
         if not good.all():

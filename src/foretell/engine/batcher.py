@@ -68,9 +68,9 @@ class Batcher:
         self._executor = executor
         self._admission = admission
         self._pace = Pace()
-        if executor.most_rows is not None and executor.most_rows < limits.max_batch_rows:
-            limits = replace(limits, max_batch_rows=executor.most_rows)
-        self._planner: BatchPlanner[_Request] = BatchPlanner(limits, places=executor.places)
+        self._planner: BatchPlanner[_Request] = BatchPlanner(
+            _limited(limits, executor.most_rows), places=executor.places
+        )
         self._scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -211,3 +211,15 @@ class Batcher:
     def close(self) -> None:
         """Let go of the executor."""
         self._executor.close()
+
+
+def _limited(limits: BatchLimits, most_rows: int | None) -> BatchLimits:
+    """The limits where no more than `most_rows` run at a time.
+
+    Only where that is known may a part be larger than a batch: it is short nevertheless.
+    """
+    if most_rows is None:
+        return replace(limits, max_part_rows=None)
+    batch = min(limits.max_batch_rows, most_rows)
+    part = min(limits.max_part_rows or batch, most_rows)
+    return replace(limits, max_batch_rows=batch, max_part_rows=part)

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 
-from foretell.app import scheduling
+from foretell.app.serving import scheduling
+from foretell.app.serving.memory import keep_what_is_freed
 from foretell.app.settings import Settings
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
 from foretell.transports.rest.app import RestApp
@@ -20,8 +21,8 @@ from foretell.transports.rest.app import RestApp
 Factory = Callable[[], RestApp]
 
 SERVERS = {
-    "h2corn": "foretell.app.servers:run_h2corn",
-    "uvicorn": "foretell.app.servers:run_uvicorn",
+    "h2corn": "foretell.app.serving.servers:run_h2corn",
+    "uvicorn": "foretell.app.serving.servers:run_uvicorn",
 }
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -49,6 +50,7 @@ def settled(factory: Factory) -> RestApp:
     Libraries and models stay until the process ends. Looking through them took 60 to 130 ms,
     during which nobody was answered, whenever enough requests were in flight.
     """
+    keep_what_is_freed()
     app = factory()
     gc.collect()
     gc.freeze()
