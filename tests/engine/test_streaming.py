@@ -25,7 +25,8 @@ class Desk:
 
     async def ask(self, number: int) -> int:
         self.begun.append(number)
-        answer = self._open[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._open[number] = answer
         self.most = max(self.most, len(self._open))
         self._changed.set()
         try:
