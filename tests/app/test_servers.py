@@ -23,7 +23,7 @@ def test_what_was_loaded_is_out_of_the_collectors_way() -> None:
 
 FAULTS = """
 import resource, sys
-from foretell.app.servers import keep_freed_memory
+from foretell.app.serving.servers import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
