@@ -207,7 +207,7 @@ class Wire:
                     raise self._too_large(size)
                 if len(kept) < size + _FRAME:
                     break
-                flag, payload = kept[0], bytes(kept[_FRAME : size + _FRAME])
+                flag, payload = kept[0], bytes(memoryview(kept)[_FRAME : size + _FRAME])
                 del kept[: size + _FRAME]
                 yield self._parsed(request, flag, payload, rpc, reply)
         if kept:
