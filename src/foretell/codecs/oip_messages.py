@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from foretell.codecs import messages
-from foretell.codecs.tensors import Tensor, count_of, datatype_of, from_raw, to_raw
+from foretell.codecs.tensors import Tensor, count_of, datatype_of, from_raw, raw_of, to_raw
 from foretell.core.field import Datatype
 from foretell.errors import InvalidInput
 
@@ -99,7 +99,7 @@ def response_of(tensors: list[Tensor], *, model: str, version: str, request_id: 
 
 
 def write_response(tensors: list[Tensor], *, model: str, version: str, request_id: str) -> bytes:
-    """The same, serialized, without the two copies that the message makes of all contents.
+    """The same, serialized, without the copies that the message makes of all contents.
 
     Parts of a message may be written one by one (protobuf's "Encoding"): its fields, then the
     raw contents, each behind its tag and its length.
@@ -107,8 +107,8 @@ def write_response(tensors: list[Tensor], *, model: str, version: str, request_i
     head = _head_of(tensors, model, version, request_id)
     number = head.DESCRIPTOR.fields_by_name["raw_output_contents"].number
     tag = _varint(number << 3 | _LENGTH_FOLLOWS)
-    parts: list[bytes] = [head.SerializeToString()]
-    for raw in map(to_raw, tensors):
+    parts: list[bytes | memoryview] = [head.SerializeToString()]
+    for raw in map(raw_of, tensors):
         parts += (tag, _varint(len(raw)), raw)
     return b"".join(parts)
 
