@@ -192,19 +192,28 @@ def test_a_call_without_a_deadline_tells_of_none(ask: Ask) -> None:
 
 
 def test_a_call_that_is_cancelled_frees_its_server() -> None:
-    async def main(url: str) -> None:
-        async with foretell.AsyncClient(url, balance="least_outstanding") as client:
+    async def main() -> None:
+        arrived = asyncio.Event()
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            arrived.set()
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(hold, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, foretell.AsyncClient(f"http://127.0.0.1:{port}") as client:
             (upstream,) = client._current().asking.calls.balancer.upstreams
             call = asyncio.create_task(client.predict("double", ROW))
-            while upstream.outstanding == 0:  # noqa: ASYNC110 - it is there after a few turns
-                await asyncio.sleep(0)
+            await arrived.wait()
+            assert upstream.outstanding == 1
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
             assert upstream.outstanding == 0
 
-    with listening() as url:
-        asyncio.run(main(url))
+    asyncio.run(main())
 
 
 def test_one_server_failing_under_another_leaves_no_call_lost(ask: Ask) -> None:
