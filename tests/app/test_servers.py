@@ -23,7 +23,7 @@ def test_what_was_loaded_is_out_of_the_collectors_way() -> None:
 
 FAULTS = """
 import resource, sys
-from foretell.app.serving.servers import keep_freed_memory
+from foretell.app.serving.memory import keep_what_is_freed
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -32,7 +32,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 plain = faults()
-keep_freed_memory()
+keep_what_is_freed()
 faults()
 print(plain, faults())
 """
