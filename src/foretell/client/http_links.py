@@ -78,7 +78,7 @@ class HttpLink:
                         return Outcome(Kind.SILENT, error=late(attempt.url))
             finally:
                 response.close()
-        except self._httpx.HTTPError as error:
+        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
             return _failed(self._httpx, error, attempt.url, late_by_now=timeout.over)
         return outcome_of(response.status_code, response.headers, bytes(body), attempt.url)
 
@@ -105,7 +105,7 @@ class AsyncHttpLink:
                 response = await self._clients[attempt.url].send(request)
         except TimeoutError:
             return Outcome(Kind.SILENT, error=late(attempt.url))
-        except self._httpx.HTTPError as error:
+        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
             return _failed(self._httpx, error, attempt.url, late_by_now=False)
         return outcome_of(response.status_code, response.headers, response.content, attempt.url)
 
@@ -179,6 +179,9 @@ def _failed(httpx: Any, error: Exception, url: str, *, late_by_now: bool) -> Out
     match error:
         case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in why:
             return Outcome(Kind.SPOILT, error=untrusted(url, why))
+        case _ if "CERTIFICATE_REQUIRED" in why:
+            words = f"{url} asks for a client certificate; give one with cert= (--certfile)"
+            return Outcome(Kind.SPOILT, error=NoAnswer(words))
         case httpx.ConnectTimeout() if not late_by_now:
             words = f"nobody took the connection within {_CONNECT_S:.0f} s"
             return Outcome(Kind.REFUSED, error=unreachable(url, words))
@@ -186,7 +189,7 @@ def _failed(httpx: Any, error: Exception, url: str, *, late_by_now: bool) -> Out
             return Outcome(Kind.REFUSED, error=unreachable(url, why))
         case httpx.TimeoutException():
             return Outcome(Kind.SILENT, error=late(url))
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
+        case httpx.NetworkError() | httpx.RemoteProtocolError() | OSError():
             return Outcome(Kind.BROKEN, error=broken(url, why))
         case _:
             return Outcome(Kind.SPOILT, error=NoAnswer(f"{url} cannot be asked: {why}"))
