@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from foretell.codecs import messages
-from foretell.codecs.oip_messages import parameter, response_of, tensors_of
+from foretell.codecs.oip_messages import parameter, response_of, tensors_of, write_response
 from foretell.codecs.tensors import Tensor
 from foretell.core.field import Datatype
 from foretell.errors import InvalidInput
@@ -37,6 +37,16 @@ def test_what_was_written_raw_is_read_again(data: Any, datatype: Datatype) -> No
     (read,) = tensors_of(request)
     assert read.values.dtype == datatype.numpy
     np.testing.assert_array_equal(read.values, values)
+
+
+@given(
+    st.lists(st.integers(0, 300), max_size=3),
+    st.text(max_size=3),
+)
+def test_a_response_is_written_as_protobuf_writes_it(sizes: list[int], name: str) -> None:
+    tensors = [Tensor(name, Datatype.INT64, np.arange(size)) for size in sizes]
+    told = {"model": "m", "version": "1", "request_id": name}
+    assert write_response(tensors, **told) == response_of(tensors, **told).SerializeToString()
 
 
 @given(st.lists(st.text(), max_size=6))

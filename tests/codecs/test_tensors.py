@@ -64,10 +64,7 @@ def test_raw_bytes_go_round(sent: Tensor) -> None:
     raw = to_raw(sent)
     same(from_raw("x", sent.datatype, sent.values.shape, raw), sent)
     padded = memoryview(b"?" + raw)[1:]  # not aligned, as after a JSON header
-    found = from_raw("x", sent.datatype, sent.values.shape, padded)
-    same(found, sent)
-    assert found.values.flags.aligned
-    assert found.values.flags.writeable
+    same(from_raw("x", sent.datatype, sent.values.shape, padded), sent)
 
 
 @given(tensors())
@@ -196,6 +193,20 @@ def test_columns_come_in_any_order_flat_or_with_one_value_a_row() -> None:
     np.testing.assert_array_equal(batch.column("c"), [1.5, math.nan])
     assert batch.column("a").tolist() == [1.0, 2.0]
     assert batch.column("b").tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("datatype", [FP64, Datatype.FP32, INT64])
+@pytest.mark.parametrize("signature", [NUMBERS, DENSE])
+def test_models_get_memory_of_their_own(signature: Signature, datatype: Datatype) -> None:
+    width = len(signature.inputs)
+    matrix = np.arange(2 * width).reshape(2, width).astype(datatype.numpy)
+    raw = memoryview(b"?" + to_raw(Tensor("any", datatype, matrix)))[1:]  # not aligned
+    sent = from_raw("any", datatype, matrix.shape, raw)
+    columns = [Tensor(f.name, datatype, sent.values[:, n]) for n, f in enumerate(signature.inputs)]
+    for request in ([sent], columns):
+        for column in Tensors(signature).accept(request, max_rows=2).columns:
+            assert column.flags.aligned
+            assert column.flags.writeable
 
 
 @pytest.mark.parametrize("signature", [NUMBERS, DENSE])

@@ -27,7 +27,7 @@ from foretell.codecs.tensors import (
     datatype_of,
     from_raw,
     from_values,
-    to_raw,
+    raw_of,
 )
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, spoken
@@ -199,14 +199,14 @@ class OipJson:
     def encode(self, outputs: Batch, asked: Asked, *, model: str, version: str) -> Encoded:
         """The reply to `asked`."""
         told: list[_Told] = []
-        raw: list[bytes] = []
+        raw: list[bytes | memoryview] = []
         tensors = self._tensors.give(outputs, [wanted.name for wanted in asked.wanted])
         for wanted, plain in zip(asked.wanted, tensors, strict=True):
             most = wanted.classification
             tensor = classified(plain, most, self._labels) if most else plain
             shape = tensor.values.shape
             if wanted.binary:
-                raw.append(to_raw(tensor))
+                raw.append(raw_of(tensor))
                 size = {"binary_data_size": len(raw[-1])}
                 told.append(_Told(tensor.name, tensor.datatype.value, shape, size))
             else:

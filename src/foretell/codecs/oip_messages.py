@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from foretell.codecs import messages
-from foretell.codecs.tensors import Tensor, count_of, datatype_of, from_raw, to_raw
+from foretell.codecs.tensors import Tensor, count_of, datatype_of, from_raw, raw_of, to_raw
 from foretell.core.field import Datatype
 from foretell.errors import InvalidInput
 
@@ -32,6 +32,8 @@ _CONTENTS = {
     Datatype.FP64: "fp64_contents",
     Datatype.BYTES: "bytes_contents",
 }
+
+_LENGTH_FOLLOWS = 2  # the wire type of bytes
 
 
 def tensors_of(request: Any) -> list[Tensor]:
@@ -91,6 +93,27 @@ def _typed(part: Any) -> Tensor:
 
 def response_of(tensors: list[Tensor], *, model: str, version: str, request_id: str) -> Any:
     """The ModelInferResponse that carries `tensors`."""
+    response = _head_of(tensors, model, version, request_id)
+    response.raw_output_contents.extend(map(to_raw, tensors))
+    return response
+
+
+def write_response(tensors: list[Tensor], *, model: str, version: str, request_id: str) -> bytes:
+    """The same, serialized, without the copies that the message makes of all contents.
+
+    Parts of a message may be written one by one (protobuf's "Encoding"): its fields, then the
+    raw contents, each behind its tag and its length.
+    """
+    head = _head_of(tensors, model, version, request_id)
+    number = head.DESCRIPTOR.fields_by_name["raw_output_contents"].number
+    tag = _varint(number << 3 | _LENGTH_FOLLOWS)
+    parts: list[bytes | memoryview] = [head.SerializeToString()]
+    for raw in map(raw_of, tensors):
+        parts += (tag, _varint(len(raw)), raw)
+    return b"".join(parts)
+
+
+def _head_of(tensors: list[Tensor], model: str, version: str, request_id: str) -> Any:
     response = messages.message("inference.ModelInferResponse")(
         model_name=model, model_version=version, id=request_id
     )
@@ -98,8 +121,15 @@ def response_of(tensors: list[Tensor], *, model: str, version: str, request_id: 
         response.outputs.add(
             name=tensor.name, datatype=tensor.datatype.value, shape=tensor.values.shape
         )
-        response.raw_output_contents.append(to_raw(tensor))
     return response
+
+
+def _varint(number: int) -> bytes:
+    digits = []
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
 
 
 def parameter(value: Any) -> Any:

@@ -61,9 +61,9 @@ class Tensors:
         if len(tensors) == 1 and self._is_matrix(tensors[0]):
             matrix = tensors[0].values
             _check_count(len(matrix), max_rows)
-            accepted = None if self._matrix is None else self._matrix.accepted(matrix)
-            if accepted is not None:
-                return Batch.from_matrix(inputs, accepted)
+            whole = None if self._matrix is None else self._matrix.accepted(matrix)
+            if whole is not None:
+                return Batch.from_matrix(inputs, _owned(whole))
             columns = dict(zip(self._places, matrix.T, strict=True))
         else:
             columns = self._by_name(tensors)
@@ -74,9 +74,8 @@ class Tensors:
                     f"input '{name}' has {len(column)} rows, but another one {n_rows}", field=name
                 )
         _check_count(n_rows, max_rows)
-        return Batch.from_columns(
-            inputs, [field.accept_column(columns[field.name]) for field in inputs]
-        )
+        accepted = [field.accept_column(columns[field.name]) for field in inputs]
+        return Batch.from_columns(inputs, [_owned(column) for column in accepted])
 
     def _is_matrix(self, tensor: Tensor) -> bool:
         """Whether this one tensor stands for all inputs."""
@@ -169,6 +168,11 @@ class _Matrix(NamedTuple):
         return matrix.astype(self.dtype, copy=False) if good.all() else None
 
 
+def _owned(values: Array) -> Array:
+    """Aligned, and models may write to it as to the columns of every other door: else a copy."""
+    return np.require(values, requirements=["ALIGNED", "WRITEABLE"])
+
+
 def _check_count(n_rows: int, max_rows: int) -> None:
     if n_rows == 0:
         raise InvalidInput("there are no rows; send at least one")
@@ -206,7 +210,7 @@ def count_of(shape: Sequence[int], name: str) -> int:
 def from_raw(
     name: str, datatype: Datatype, shape: Sequence[int], raw: bytes | memoryview
 ) -> Tensor:
-    """The tensor in `raw`, copied. Raises InvalidInput when it is not of that size."""
+    """The tensor in `raw`, where it is. Raises InvalidInput when it is not of that size."""
     count = count_of(shape, name)
     if datatype is Datatype.BYTES:
         return Tensor(name, datatype, _shaped(_boxed(_texts(name, raw, count)), shape, name))
@@ -219,8 +223,7 @@ def from_raw(
         )
     if datatype is Datatype.BOOL:
         return Tensor(name, datatype, _shaped(np.frombuffer(raw, np.uint8) != 0, shape, name))
-    # The copy is aligned, and models may write to it as to the columns of every other door.
-    return Tensor(name, datatype, _shaped(np.frombuffer(raw, dtype).copy(), shape, name))
+    return Tensor(name, datatype, _shaped(np.frombuffer(raw, dtype), shape, name))
 
 
 def _shaped(values: Array, shape: Sequence[int], name: str) -> Array:
@@ -365,12 +368,16 @@ def classified(tensor: Tensor, most: int, labels: Sequence[object] | None) -> Te
 
 def to_raw(tensor: Tensor) -> bytes:
     """The tensor's bytes; missing texts are empty, missing booleans false."""
+    return bytes(raw_of(tensor))
+
+
+def raw_of(tensor: Tensor) -> bytes | memoryview:
+    """The same, without a copy where the tensor has them like that."""
     if tensor.datatype is not Datatype.BYTES:
-        values = tensor.values
         dtype = tensor.datatype.numpy.newbyteorder("<")
-        return np.ascontiguousarray(values, dtype).tobytes()
+        return np.ascontiguousarray(tensor.values, dtype).reshape(-1).view(np.uint8).data
     parts: list[bytes] = []
     for value in tensor.values.ravel().tolist():
         text = b"" if value is None else str(value).encode()
         parts += (_LENGTH.pack(len(text)), text)
-    return b"".join(parts)
+    return memoryview(b"".join(parts))

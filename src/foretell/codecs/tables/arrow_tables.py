@@ -74,7 +74,7 @@ def read_parquet(signature: Signature, body: bytes, limits: TableLimits) -> Batc
     with _told_of(pa, "Parquet"):
         layout = layout_of(body)
         check_count(layout.n_rows, limits.max_rows)
-        # A dictionary keeps a text that repeats as one.
+        # As a dictionary, a text that repeats is one until it is known what all come to.
         texts = list({".".join(chunk.path) for chunk in layout.chunks if chunk.is_text})
         file = pa.parquet.ParquetFile(pa.BufferReader(body), read_dictionary=texts)
         _check_schema(signature, file.schema_arrow)
@@ -109,7 +109,7 @@ def _told_of(pa: Any, form: str) -> Iterator[None]:
     """Whatever pyarrow says of a body that is not `form` is InvalidInput."""
     try:
         yield
-    except (Unreadable, pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except (Unreadable, pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         told = " ".join(str(error).split())[:200]
         raise InvalidInput(f"the body is not readable as {form}: {told}") from None
 
@@ -227,12 +227,16 @@ class _Columns:
         return plain
 
     def _chosen(self, column: Any) -> Array:
-        """The values of a dictionary-encoded column; each is held once."""
-        choices, places = self._flat(column.dictionary), column.indices
-        if places.null_count:
-            places = places.cast(self._pa.int64()).fill_null(len(choices))
+        """The values of a dictionary-encoded column: each text is one object, however often."""
+        choices, indices = self._flat(column.dictionary), column.indices
+        if indices.null_count:
+            indices = indices.cast(self._pa.int64()).fill_null(len(choices))
             choices = boxed([*choices.tolist(), None])
-        chosen: Array = choices[places.to_numpy(zero_copy_only=False).astype(np.intp)]
+        places = indices.to_numpy(zero_copy_only=False).astype(np.intp)
+        if self._room is not None and choices.dtype.kind == "O":
+            sizes = [len(choice) if isinstance(choice, str) else 0 for choice in choices]
+            self._room.take(int(np.array(sizes, dtype=np.int64)[places].sum()))
+        chosen: Array = choices[places]
         return chosen
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from foretell.codecs import messages
-from foretell.codecs.oip_messages import parameter, response_of, tensors_of
+from foretell.codecs.oip_messages import parameter, response_of, tensors_of, write_response
 from foretell.codecs.tensors import Tensors, shape_of
 from foretell.core.call import Call, Target
 from foretell.core.field import Datatype, Field
@@ -57,12 +57,15 @@ class InferenceService:
         return methods
 
     async def _model_infer(self, request: Any, rpc: Rpc) -> bytes:
-        response = await self._inferred(request, rpc, rpc.unless_gone)
-        written: bytes = response.SerializeToString()
+        written: bytes = await self._inferred(request, rpc, rpc.unless_gone, write_response)
         return written
 
     async def _inferred(
-        self, request: Any, rpc: Rpc, wait: Callable[[Awaitable[Any]], Awaitable[Any]]
+        self,
+        request: Any,
+        rpc: Rpc,
+        wait: Callable[[Awaitable[Any]], Awaitable[Any]],
+        respond: Callable[..., Any],
     ) -> Any:
         target = _target(request.model_name, request.model_version)
         tensors = self._tensors_of(target)
@@ -72,7 +75,7 @@ class InferenceService:
         batch = tensors.accept(tensors_of(request), max_rows=self._max_rows)
         call = Call(rpc.request_id, _sooner(rpc.deadline, request.parameters))
         answer = await wait(self._dataplane.infer(target, batch, call))
-        return response_of(
+        return respond(
             tensors.give(answer.outputs, wanted),
             model=answer.model,
             version=answer.version,
@@ -103,7 +106,7 @@ class InferenceService:
     async def _streamed(self, request: Any, rpc: Rpc) -> Any:
         """The answer to one request of a stream: what fails is told in it, the stream goes on."""
         try:
-            response = await self._inferred(request, rpc, _only_wait)
+            response = await self._inferred(request, rpc, _only_wait, response_of)
         except (ForetellError, GrpcRefusal) as error:
             failed = self._stream_response(error_message=error.message)
             failed.infer_response.id = request.id

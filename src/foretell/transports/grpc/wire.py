@@ -41,6 +41,9 @@ _FRAME = 5
 _PACKET = 1400
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MOST_TIMEOUT_DIGITS = 8
+_OK = (b"grpc-status", b"0")
+_HEADERS = ((b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", ENCODINGS))
+_COMPRESSED = (b"grpc-encoding", b"gzip")
 _Result = TypeVar("_Result")
 
 
@@ -60,6 +63,11 @@ class Rpc:
     def call(self) -> Call:
         """The terms for the data plane."""
         return Call(self.request_id, self.deadline)
+
+    @property
+    def trailers(self) -> Trailers:
+        """What ends a call that was answered."""
+        return [_OK, (b"x-request-id", self.request_id.encode()), *self.trailing]
 
     def binary(self, name: bytes) -> bytes | None:
         """The metadata called `name`, which ends in `-bin`. Raises GrpcRefusal."""
@@ -162,18 +170,35 @@ class Wire:
         return method
 
     async def _answer_one(self, method: Unary, rpc: Rpc, reply: _Reply) -> None:
-        first = await rpc._receive()
-        body: bytes = first.get("body", b"")
-        whole = first["type"] == "http.request" and not first.get("more_body")
-        if whole and len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
+        body = await self._whole(rpc)
+        if len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
             message = self._parsed(method.request, body[0], body[_FRAME:], rpc, reply)
         else:
+            first = {"type": "http.request", "body": body}
             incoming = self._incoming(method.request, rpc, reply, first)
             message = await anext(incoming, None)
             if message is None or await anext(incoming, None) is not None:
                 raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
-        await reply.message(await method.answer(message, rpc), last=True)
-        await reply.end([*_OK, (b"x-request-id", rpc.request_id.encode()), *rpc.trailing])
+        await reply.only(await method.answer(message, rpc), rpc.trailers)
+
+    async def _whole(self, rpc: Rpc) -> bytes:
+        """The body of a call with one message; its end comes apart. Raises TooLarge, ClientGone."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            event = await rpc._receive()
+            if event["type"] == "http.disconnect":
+                raise ClientGone
+            part = event.get("body")
+            more = event.get("more_body", False)
+            if part:
+                parts.append(part)
+                size += len(part)
+                if size > _PACKET:  # no need to wait for all of what is too large
+                    told = int.from_bytes(parts[0][1:_FRAME], "big")
+                    if max(told, size - _FRAME) > self._most:
+                        raise self._too_large(max(told, size - _FRAME))
+        return b"".join(parts)
 
     async def _answer_many(self, method: Streaming, rpc: Rpc, reply: _Reply) -> None:
         incoming = self._incoming(method.request, rpc, reply, None)
@@ -186,7 +211,7 @@ class Wire:
             raise DeadlineExceeded("the deadline passed before the stream ended") from None
         finally:
             await _closed(answers)
-        await reply.end([*_OK, (b"x-request-id", rpc.request_id.encode()), *rpc.trailing])
+        await reply.end(rpc.trailers)
 
     async def _incoming(
         self, request: Any, rpc: Rpc, reply: _Reply, first: Message | None
@@ -207,7 +232,7 @@ class Wire:
                     raise self._too_large(size)
                 if len(kept) < size + _FRAME:
                     break
-                flag, payload = kept[0], bytes(kept[_FRAME : size + _FRAME])
+                flag, payload = kept[0], bytes(memoryview(kept)[_FRAME : size + _FRAME])
                 del kept[: size + _FRAME]
                 yield self._parsed(request, flag, payload, rpc, reply)
         if kept:
@@ -250,62 +275,61 @@ class Wire:
         )
 
 
-_OK: Trailers = [(b"grpc-status", b"0")]
-
-
 class _Reply:
     """What goes back: headers before the first message, then messages, then the status."""
 
-    __slots__ = ("_ended", "_send", "_started", "compress")
+    __slots__ = ("_send", "_started", "compress")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._started = False
-        self._ended = False
         self.compress = False
 
-    async def message(self, payload: bytes, *, last: bool = False) -> None:
+    async def only(self, payload: bytes, trailers: Trailers) -> None:
+        """All of the reply to a call that is answered by one message."""
+        send, body = self._send, self._framed(payload)
+        await send(self._start())
+        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.trailers", "headers": trailers})
+
+    async def message(self, payload: bytes) -> None:
         if not self._started:
-            self._started = True
-            headers = [
-                (b"content-type", CONTENT_TYPE),
-                (b"grpc-accept-encoding", ENCODINGS),
-            ]
-            if self.compress:
-                headers.append((b"grpc-encoding", b"gzip"))
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": headers,
-                    "trailers": True,
-                }
-            )
-        flag = b"\0"
-        if self.compress and len(payload) > _PACKET:
-            flag, payload = b"\1", gzip.compress(payload, compresslevel=1)
-        body = b"".join((flag, len(payload).to_bytes(4, "big"), payload))
-        self._ended = last
-        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+            await self._send(self._start())
+        body = self._framed(payload)
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self, trailers: Trailers) -> None:
         if self._started:
-            if not self._ended:
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send({"type": "http.response.body"})
             await self._send({"type": "http.response.trailers", "headers": trailers})
             return
-        headers = [
-            (b"content-type", CONTENT_TYPE),
-            (b"grpc-accept-encoding", ENCODINGS),
-            *trailers,
-        ]
+        headers = [*_HEADERS, *trailers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._send({"type": "http.response.body"})
+
+    def _start(self) -> Message:
+        self._started = True
+        headers = [*_HEADERS, _COMPRESSED] if self.compress else [*_HEADERS]
+        return {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": headers,
+            "trailers": True,
+        }
+
+    def _framed(self, payload: bytes) -> bytes:
+        flag = b"\0"
+        if self.compress and len(payload) > _PACKET:
+            flag, payload = b"\1", gzip.compress(payload, compresslevel=1)
+        return b"".join((flag, len(payload).to_bytes(4, "big"), payload))
 
 
 def is_grpc(told: Told) -> bool:
     """Whether these are the headers of a native gRPC call."""
-    kind = told.get(b"content-type", b"").lower()
+    kind = told.get(b"content-type", b"")
+    if kind == CONTENT_TYPE:
+        return True
+    kind = kind.lower()
     return kind == CONTENT_TYPE or kind.startswith((CONTENT_TYPE + b"+", CONTENT_TYPE + b";"))
 
 
