@@ -60,8 +60,7 @@ class HttpLink:
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
-        told = _client_options(self._httpx, options)
-        self._clients = {url: self._httpx.Client(**told) for url in urls}
+        self._clients = _clients(self._httpx, self._httpx.Client, options, urls)
 
     def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
@@ -94,8 +93,7 @@ class AsyncHttpLink:
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
-        told = _client_options(self._httpx, options)
-        self._clients = {url: self._httpx.AsyncClient(**told) for url in urls}
+        self._clients = _clients(self._httpx, self._httpx.AsyncClient, options, urls)
 
     async def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
@@ -127,8 +125,9 @@ def _headers(options: LinkOptions) -> dict[str, str]:
     return {} if options.api_key is None else {"authorization": f"Bearer {options.api_key}"}
 
 
-def _client_options(httpx: Any, options: LinkOptions) -> dict[str, Any]:
-    return {
+def _clients(httpx: Any, kind: Any, options: LinkOptions, urls: Iterable[str]) -> dict[str, Any]:
+    """A client of httpx for each URL."""
+    told = {
         "verify": _tls(httpx, options),
         "http1": not options.http2,  # so that a server without TLS is spoken to in HTTP/2, too
         "http2": options.http2,
@@ -140,6 +139,10 @@ def _client_options(httpx: Any, options: LinkOptions) -> dict[str, Any]:
             keepalive_expiry=_IDLE_S,
         ),
     }
+    try:
+        return {url: kind(**told) for url in urls}
+    except ImportError as error:
+        raise MissingExtra("HTTP/2 needs h2: pip install 'foretell[client]'") from error
 
 
 def _tls(httpx: Any, options: LinkOptions) -> ssl.SSLContext:
