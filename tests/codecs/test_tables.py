@@ -323,7 +323,7 @@ def test_csv_is_typed_by_the_signature(body: str) -> None:
         (b"x,n,s,t,b\n1,1.5,a,b,true\n", "is 1.5, but must be a whole number", "n", 0),
         (b"x,n,s,t,b\n1,1_0,a,b,true\n", 'is "1_0", but must be a whole number', "n", 0),
         (b"x,n,s,t,b\n1,9223372036854775808,a,b,true\n", "must be between", "n", 0),
-        (b"x,n,s,t,b\nnan,1,a,b,true\n", "is null, but must be a number", "x", 0),
+        (b"x,n,s,t,b\nnone,1,a,b,true\n", 'is "none", but must be a number', "x", 0),
         (b"x,n,s,t,b\ninf,1,a,b,true\n", 'is "inf", but must be a number', "x", 0),
         (b"x,n,s,t,b\n1e999,1,a,b,true\n", "must be between", "x", 0),
         (b"x,n,s,t,b\n" + b"1" * 5000 + b",1,a,b,true\n", "but must be a number", "x", 0),
