@@ -37,7 +37,7 @@ check: lint ## ruff, mypy and the fast tests: below 90 seconds
 test: lint ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto
 
-bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx and wrk)
+bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
 	@$(BIN)/python -m benchmarks.run
 
 protos: venv ## make the descriptors of the gRPC messages from their .proto files
