@@ -1,0 +1,1 @@
+"""What Arrow and Parquet bodies would unpack to, known before they are unpacked."""
