@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from foretell.codecs import arrow_tables
-from foretell.codecs.unpacking.expansion import Bytes, Unreadable
-from foretell.codecs.unpacking.parquet_layout import Chunk, Compact, Layout, check_pages, layout_of
+from foretell.codecs.expansion import Bytes, Unreadable
+from foretell.codecs.parquet_layout import Chunk, Compact, Layout, check_pages, layout_of
 from foretell.errors import InvalidInput, TooLarge
 from tests.codecs import mutations
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foretell.codecs.columns import accepted, boxed, check_count, check_names, too_many
-from foretell.codecs.unpacking.expansion import Bytes, Unreadable, records_of, unpacked_size
-from foretell.codecs.unpacking.parquet_layout import check_pages, layout_of
+from foretell.codecs.expansion import Bytes, Unreadable, records_of, unpacked_size
+from foretell.codecs.parquet_layout import check_pages, layout_of
 from foretell.core.batch import Batch
 from foretell.core.field import Array, Datatype, Field
 from foretell.core.signature import Signature

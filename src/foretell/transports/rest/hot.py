@@ -30,8 +30,7 @@ from foretell.transports.asgi.exchange import (
     unless_gone,
     whole_body,
 )
-from foretell.transports.rest.bodies.columnar import Asked, Columnar
-from foretell.transports.rest.bodies.forms import JSON_WILL_DO, negotiated
+from foretell.transports.rest.columnar import Asked, Columnar
 from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import (
     deadline_of,
@@ -39,6 +38,7 @@ from foretell.transports.rest.exchange import (
     reply,
     whole,
 )
+from foretell.transports.rest.forms import JSON_WILL_DO, negotiated
 
 VERBS = ("predict", "batch_predict")
 

@@ -6,7 +6,7 @@ from foretell.core.call import Target
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.engine.fleet import Fleet, Loaded
-from foretell.transports.rest.bodies.forms import Form
+from foretell.transports.rest.forms import Form
 from foretell.transports.rest.hot import RestLimits
 
 Schema = dict[str, Any]

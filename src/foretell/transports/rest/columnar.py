@@ -25,9 +25,9 @@ from foretell.core.signature import Signature
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import InvalidInput
 from foretell.transports.asgi.exchange import Told, unless_gone
-from foretell.transports.rest.bodies.forms import Form, Forms
-from foretell.transports.rest.bodies.lines import Stream, answer_lines
 from foretell.transports.rest.exchange import Reply, deadline_of, replied, whole
+from foretell.transports.rest.forms import Form, Forms
+from foretell.transports.rest.lines import Stream, answer_lines
 
 _HAVE_NAMES = (Form.JSON, Form.NDJSON)
 """Forms whose answers have a place for the model's name and class labels."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from foretell.codecs.unpacking.expansion import Bytes, Unreadable
+from foretell.codecs.expansion import Bytes, Unreadable
 from foretell.errors import InvalidInput, TooLarge
 
 _MAGIC = b"PAR1"

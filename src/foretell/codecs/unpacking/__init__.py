@@ -1,1 +1,0 @@
-"""What Arrow and Parquet bodies would unpack to, known before they are unpacked."""
