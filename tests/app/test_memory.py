@@ -5,7 +5,7 @@ import sys
 
 WORK = """
 import resource
-from foretell.app.memory import keep_what_is_freed
+from foretell.app.serving.memory import keep_what_is_freed
 
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
