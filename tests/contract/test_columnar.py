@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from foretell.transports.rest.bodies.forms import negotiated
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foretell.transports.rest.errors import HttpRefusal
+from foretell.transports.rest.tables.forms import negotiated
 from tests.codecs.mutations import spoilt
 from tests.contract import moody
 from tests.contract.conftest import churn_table, plans_table
