@@ -180,17 +180,27 @@ def test_a_server_that_is_gone_is_left_out_soon_and_comes_back() -> None:
     assert world.asked.count(A) == 5
 
 
-def test_short_silence_says_nothing_about_a_server_long_silence_does() -> None:
-    for timeout_s, out in ((0.2, False), (2.0, True)):
-        world = World()
-        calls = world.calls(A, B)
-        for _ in range(12):
-            steps = calls.carry(REQUEST, deadline=world.now + timeout_s)
-            try:
-                world.play(steps, lambda _: GOOD, takes_s=timeout_s if world.asked else 0.0)
-            except DeadlineExceeded:
-                continue
-        assert any(u.out_until is not None for u in calls.balancer.upstreams) is out
+@pytest.mark.parametrize(("timeout_s", "silences"), [(2.0, 3), (0.2, 5)])
+def test_a_server_that_is_silent_is_left_out_sooner_after_long_silences(
+    timeout_s: float, silences: int
+) -> None:
+    world = World()
+    calls = world.calls(A, B)
+    lost = 0
+
+    def server(attempt: Attempt) -> Outcome:
+        if attempt.url == B:
+            return GOOD
+        world.now += timeout_s
+        return failed(Kind.SILENT)
+
+    while calls.balancer.upstreams[0].out_until is None:
+        steps = calls.carry(REQUEST, deadline=world.now + timeout_s)
+        try:
+            world.play(steps, server)
+        except DeadlineExceeded:
+            lost += 1
+    assert lost == silences
 
 
 def test_a_call_that_is_dropped_leaves_nothing_behind() -> None:

@@ -4,13 +4,17 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+import trustme
 
 import foretell
 from foretell.client.predictions import Predictions
@@ -19,12 +23,14 @@ from foretell.errors import (
     BadSettings,
     DeadlineExceeded,
     Forbidden,
+    ForetellError,
+    InvalidInput,
     ModelFailed,
     NoAnswer,
     NotReady,
     Overloaded,
 )
-from tests.client.stubs import GOOD, HANG_UP, Answer, failure, stub
+from tests.client.stubs import GOOD, HANG_UP, Answer, Refusal, failure, grpc_stub, stub
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +101,66 @@ def test_what_is_safe_is_sent_again(ask: Ask, first: Answer) -> None:
         assert ask(server.url).predictions.tolist() == [2.0]
         assert len(server.requests) == 2
         assert server.described == 1
+
+
+@pytest.mark.parametrize(
+    "error", [NotReady("words", retry_after_s=0.2), Overloaded("words", retry_after_s=0.2)]
+)
+def test_over_grpc_the_same_is_sent_again_as_late_as_it_asks_for(
+    ask: Ask, error: ForetellError
+) -> None:
+    with grpc_stub(lambda number: Refusal(error) if number == 0 else None) as server:
+        began = time.monotonic()
+        answer = ask(server.url, timeout_s=9.0, api_key="secret")
+        assert answer.predictions.tolist() == [2.0]
+        assert time.monotonic() - began >= 0.2
+        assert len(server.requests) == 2
+        assert {told["authorization"] for told in server.requests} == {"Bearer secret"}
+        assert all(float(told["time_remaining"]) < 10 for told in server.requests)
+
+
+def test_over_grpc_the_rest_is_not(ask: Ask) -> None:
+    error = InvalidInput("words", field="x", row=2)
+    with grpc_stub(lambda _: Refusal(error)) as server:
+        with pytest.raises(InvalidInput, match="words") as caught:
+            ask(server.url)
+        assert (caught.value.field, caught.value.row) == ("x", 2)
+        assert len(server.requests) == 1
+
+
+def own_certificates(folder: Path) -> tuple[trustme.CA, Path, tuple[Path, Path]]:
+    """An authority, its certificate, and a client's certificate and key."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca")
+    made = authority.issue_cert("client@example.org")
+    made.cert_chain_pems[0].write_to_path(folder / "cert")
+    made.private_key_pem.write_to_path(folder / "key")
+    made.private_key_and_cert_chain_pem.write_to_path(folder / "both")
+    return authority, folder / "ca", (folder / "cert", folder / "key")
+
+
+def test_a_client_shows_its_certificate(ask: Ask, tmp_path: Path) -> None:
+    authority, ca, cert = own_certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
+    tls.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with stub(lambda _: GOOD, tls=tls) as server:
+        assert ask(server.url, verify=ca, cert=cert).version == "1"
+        assert ask(server.url, verify=ca, cert=tmp_path / "both").version == "1"
+        with pytest.raises(NoAnswer):  # which may see the connection end before it sees why
+            ask(server.url, verify=ca, retries=Retries(first_wait_s=0.001))
+
+
+def test_a_client_shows_its_certificate_over_grpc(ask: Ask, tmp_path: Path) -> None:
+    authority, ca, cert = own_certificates(tmp_path)
+    made = authority.issue_cert("127.0.0.1")
+    pair = (made.private_key_pem.bytes(), made.cert_chain_pems[0].bytes())
+    credentials = grpc.ssl_server_credentials([pair], ca.read_bytes(), require_client_auth=True)
+    with grpc_stub(lambda _: None, credentials=credentials) as server:
+        assert ask(server.url, verify=ca, cert=cert).version == "1"
+        assert ask(server.url, verify=ca, cert=tmp_path / "both").version == "1"
+        with pytest.raises(NoAnswer):
+            ask(server.url, verify=ca, retries=Retries(first_wait_s=0.001))
 
 
 @pytest.mark.parametrize(
@@ -192,18 +258,28 @@ def test_a_call_without_a_deadline_tells_of_none(ask: Ask) -> None:
 
 
 def test_a_call_that_is_cancelled_frees_its_server() -> None:
-    async def main(url: str) -> None:
-        async with foretell.AsyncClient(url, balance="least_outstanding") as client:
+    async def main() -> None:
+        arrived = asyncio.Event()
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            arrived.set()
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(hold, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, foretell.AsyncClient(f"http://127.0.0.1:{port}") as client:
+            (upstream,) = client._current().asking.calls.balancer.upstreams
             call = asyncio.create_task(client.predict("double", ROW))
-            await asyncio.sleep(0.05)
+            await arrived.wait()
+            assert upstream.outstanding == 1
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            (upstream,) = client._current().asking.calls.balancer.upstreams
             assert upstream.outstanding == 0
 
-    with listening() as url:
-        asyncio.run(main(url))
+    asyncio.run(main())
 
 
 def test_one_server_failing_under_another_leaves_no_call_lost(ask: Ask) -> None:
@@ -212,22 +288,13 @@ def test_one_server_failing_under_another_leaves_no_call_lost(ask: Ask) -> None:
 
 
 def test_a_client_on_a_second_event_loop_says_so() -> None:
-    async def main(client: foretell.AsyncClient, *, last: bool) -> None:
-        try:
-            await client.predict("double", ROW)
-        finally:
-            if last:
-                await client.close()
-
     with stub(lambda _: GOOD) as server:
-        client, other = foretell.AsyncClient(server.url), foretell.AsyncClient(server.url)
-        with asyncio.Runner() as runner:
-            runner.run(main(client, last=False))
-            asyncio.set_event_loop(None)
-            with pytest.raises(BadSettings, match="another event loop"), asyncio.Runner() as second:
-                second.run(main(client, last=False))
+        client = foretell.AsyncClient(server.url)
+        with asyncio.Runner() as runner, asyncio.Runner() as other:
+            runner.run(client.predict("double", ROW))
+            with pytest.raises(BadSettings, match="another event loop"):
+                other.run(client.predict("double", ROW))
             runner.run(client.close())
-        asyncio.run(main(other, last=True))
 
 
 def _in_the_child(client: foretell.Client, pipe: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import trustme
@@ -24,6 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import foretell
 from foretell.app.local import LocalModel
+from foretell.client.balancing import Upstream
 from foretell.client.predictions import Predictions
 from foretell.errors import (
     BadSettings,
@@ -35,11 +36,11 @@ from foretell.errors import (
 )
 from foretell.packing import pack
 from tests.contract.conftest import churn_table, plans_table
-from tests.servers import Server, running
+from tests.servers import Server, running, start
 
 pytestmark = pytest.mark.slow
 
-Table = pd.DataFrame
+Table = Any  # a DataFrame
 FORMS: dict[str, Callable[[Table], Any]] = {
     "dicts": lambda table: table.astype(object).where(table.notna(), None).to_dict("records"),
     "lists": lambda table: table.astype(object).where(table.notna(), None).to_numpy().tolist(),
@@ -251,18 +252,22 @@ def test_a_server_that_ends_under_load_takes_no_call_with_it(
             more -= ended.is_set()
         return told
 
-    with running(repository) as one, running(repository, "--workers", "1") as other:
-        urls = [addresses(server)[protocol] for server in (one, other)]
-        with foretell.Client(urls, balance=balance) as client, ThreadPoolExecutor(8) as pool:
-            calls = [pool.submit(ask, row) for row in range(8)]
-            try:
-                under_way.wait(60)
-                _kill(other, how)
-            finally:
-                ended.set()
-            for row, call in enumerate(calls):
-                assert set(call.result()) == {wanted[row]}
-        other.process.returncode = 0  # it was ended here: however that went is as it should be
+    other = start(repository)
+    try:
+        other.wait()
+        with running(repository) as one:
+            urls = [addresses(server)[protocol] for server in (one, other)]
+            with foretell.Client(urls, balance=balance) as client, ThreadPoolExecutor(8) as pool:
+                calls = [pool.submit(ask, row) for row in range(8)]
+                try:
+                    under_way.wait(60)
+                    _kill(other, how)
+                finally:
+                    ended.set()
+                for row, call in enumerate(calls):
+                    assert set(call.result()) == {wanted[row]}
+    finally:
+        other.stop(signal.SIGKILL)
 
 
 def _kill(server: Server, how: signal.Signals) -> None:
@@ -273,7 +278,7 @@ def _kill(server: Server, how: signal.Signals) -> None:
     if how is signal.SIGKILL:
         for worker in workers:
             os.kill(worker, how)
-    server.process.wait(30)
+    assert server.process.wait(30) == (0 if how is signal.SIGTERM else -how)
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
@@ -288,16 +293,17 @@ def test_a_server_that_comes_back_is_asked_again(repository: Path, protocol: str
         for _ in range(8):
             client.predict("churn", row)
         gone = client._current().asking.calls.balancer.upstreams[1]
-        assert gone.out_until is not None
+        assert _is_out(gone)
         with running(repository, "--bind", address):
-            back = threading.Event()
-            timer = threading.Timer(40, back.set)
-            timer.start()
-            while gone.out_until is not None and not back.is_set():
+            patience = time.monotonic() + 40
+            while time.monotonic() < patience and _is_out(gone):
                 client.predict("churn", row)
-            timer.cancel()
-            assert gone.out_until is None
+            assert not _is_out(gone)
         client.close()
+
+
+def _is_out(upstream: Upstream) -> bool:
+    return upstream.out_until is not None
 
 
 @pytest.mark.parametrize("protocol", ["https", "grpcs"])

@@ -156,8 +156,8 @@ def test_wrong_routes_and_methods(
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({"content-type": "text/csv"}, "the Content-Type is text/csv"),
-        ({"content-type": "multipart/form-data; boundary=x"}, "this route reads JSON"),
+        ({"content-type": "text/html"}, "the Content-Type is text/html"),
+        ({"content-type": "multipart/form-data; boundary=x"}, "this route reads application/json"),
         ({"content-encoding": "br"}, "the Content-Encoding is br"),
     ],
 )

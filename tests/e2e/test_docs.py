@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLIENTS = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+PYTHON_CLIENT = (ROOT / "docs" / "python_client.md").read_text(encoding="utf-8")
 
 
 def blocks_of(page: str) -> list[tuple[str, str]]:
@@ -151,3 +152,28 @@ def test_every_route_in_the_table_exists(churn: Path, page: str) -> None:
             url = path.replace("{name}", "churn").replace("{version}", "1.0.0")
             status = httpx.get(server.url + url).status_code
             assert status in (200, 405), (path, status)
+
+
+def test_the_clients_examples_run_as_written(churn: Path, reader: Path) -> None:
+    with running(churn) as server:
+        asked = 0
+        for kind, text in BLOCKS + blocks_of(PYTHON_CLIENT):
+            told = text.replace("http://127.0.0.1:8000", server.url)
+            runs: list[list[str]] = []
+            if kind == "python" and "Client(" in text:
+                runs.append(["-c", told])
+            elif not kind:
+                lines = [line for line in told.splitlines() if line.startswith("foretell predict")]
+                runs += [["-m", *shlex.split(line)] for line in lines]
+            for words in runs:
+                ended = subprocess.run(
+                    [sys.executable, *words],
+                    cwd=reader,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert ended.returncode == 0, (words, ended.stderr)
+                assert ended.stdout
+                asked += 1
+    assert asked == 9

@@ -161,8 +161,9 @@ def serve(
     Settings come from foretell.toml (max_rows = 1000), then from variables
     (FORETELL_MAX_ROWS=1000), then from these flags (--max-rows 1000); the last one wins.
     """
-    from foretell.app import servers, wiring
-    from foretell.app.starting import find_packages, stop_quietly
+    from foretell.app import wiring
+    from foretell.app.serving import servers
+    from foretell.app.serving.starting import find_packages, stop_quietly
 
     stop_quietly()
     settings = Settings.read(flags.given(told), config=config)

@@ -7,8 +7,9 @@ Rules:
 2. `least_outstanding` takes the server with the fewest calls under way for its weight, and those
    that are equal in turn. `hash` gives a key to the same server as long as that one is there;
    when it is not, only its keys move (rendezvous hashing).
-3. A server that fails `failures` times in a row is out for `out_s`, twice as long each time it
-   fails again, up to `most_out_s`. Then one call tries it: an answer brings it back.
+3. A server that fails `failures` times in a row (a short silence counts for less) is out for
+   `out_s`, twice as long each time it fails again, up to `most_out_s`. Then one call tries it:
+   an answer brings it back.
 4. The last one in service is never put out.
 5. A call that is sent again goes where it has not been, while there is such a server.
 """
@@ -35,7 +36,7 @@ class Upstream:
     weight: float = 1.0
     outstanding: int = 0
     credit: float = 0.0
-    failures: int = 0
+    failures: float = 0.0
     times_out: int = 0
     out_until: float | None = None
     tried: bool = False
@@ -156,21 +157,24 @@ class Balancer:
         with self._lock:
             return min(rests.get(upstream, now) for upstream in self._open(now))
 
-    def settle(self, turn: Turn, good: bool | None, now: float) -> None:
-        """How the attempt ended: whether the server does its work; None: nobody knows."""
+    def settle(self, turn: Turn, good: bool | None, now: float, *, weight: float = 1.0) -> None:
+        """How the attempt ended: whether the server does its work; None: nobody knows.
+
+        `weight` is how much of a failure it is when it does not.
+        """
         upstream, trial = turn
         with self._lock:
             upstream.outstanding -= 1
             if trial:
                 upstream.tried = False
             if good:
-                upstream.failures = 0
+                upstream.failures = 0.0
                 if trial:
                     upstream.out_until, upstream.back_at = None, now
             elif good is not None and trial:
                 self._put_out(upstream, now)
             elif good is not None and upstream.out_until is None:
-                upstream.failures += 1
+                upstream.failures += weight
                 if upstream.failures >= self._ejection.failures and self._has_others(upstream):
                     if now - upstream.back_at > self._ejection.most_out_s:
                         upstream.times_out = 0
@@ -206,7 +210,7 @@ class Balancer:
         out_s = min(rules.most_out_s, rules.out_s * 2 ** min(upstream.times_out, 64))
         upstream.out_until = now + out_s
         upstream.times_out += 1
-        upstream.failures, upstream.credit = 0, 0.0
+        upstream.failures = upstream.credit = 0.0
 
 
 def _preferred(

@@ -24,7 +24,8 @@ Clock = Callable[[], float]
 _Result = TypeVar("_Result")
 
 TELLING_SILENCE_S = 1.0
-"""A server that says nothing for so long is failing; before, the deadline may just be short."""
+SHORT_SILENCE = 0.6
+"""Of a failure, for a silence below that: the server may hang, or the deadline be too short."""
 
 
 class Kind(StrEnum):
@@ -150,16 +151,17 @@ class Calls:
     def _attempt(
         self, turn: Turn, request: Request, deadline: float | None
     ) -> Generator[Step, Outcome | None, Outcome]:
-        began, good = self.clock(), None
+        began, good, weight = self.clock(), None, 1.0
         try:
             timeout_s = self.left(deadline)
             outcome = yield Attempt(turn.upstream.url, request, timeout_s)
             assert outcome is not None  # noqa: S101 - whoever drives this answers attempts
-            if outcome.kind is not Kind.SILENT or self.clock() - began >= TELLING_SILENCE_S:
-                good = outcome.kind in _DOES_ITS_WORK
+            good = outcome.kind in _DOES_ITS_WORK
+            if outcome.kind is Kind.SILENT and self.clock() - began < TELLING_SILENCE_S:
+                weight = SHORT_SILENCE
             return outcome
         finally:
-            self.balancer.settle(turn, good, self.clock())
+            self.balancer.settle(turn, good, self.clock(), weight=weight)
 
     def _pause_s(self, sent: int, rests: Mapping[Upstream, float]) -> float:
         now = self.clock()

@@ -120,8 +120,9 @@ class Client(_Options[HttpLink | GrpcLink]):
 
     `urls`: one URL, several, or URLs with weights (`{url: weight}`, `"URL=WEIGHT"`); `balance`
     says which of them takes a call. `timeout_s` is the whole of a call with its retries, in
-    seconds; None waits as long as it takes. `verify`: the PEM file of the authority to trust, or
-    False for anybody's word (REST only); `cert`: a client certificate as PEM, or (PEM, key).
+    seconds; None waits as long as it takes. `api_key` is sent as a bearer token. `verify`: the PEM
+    file of the authority to trust, or False for anybody's word (REST only); `cert`: a client
+    certificate as PEM, or (PEM, key). `http2` speaks HTTP/2 only; `retries` says how patiently.
 
     May be used from several threads, and after a fork where it speaks REST. Close it, or use it
     in a `with` block. Raises BadSettings and MissingExtra.

@@ -60,8 +60,7 @@ class HttpLink:
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
-        told = _client_options(self._httpx, options)
-        self._clients = {url: self._httpx.Client(**told) for url in urls}
+        self._clients = _clients(self._httpx, self._httpx.Client, options, urls)
 
     def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
@@ -78,7 +77,7 @@ class HttpLink:
                         return Outcome(Kind.SILENT, error=late(attempt.url))
             finally:
                 response.close()
-        except self._httpx.HTTPError as error:
+        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
             return _failed(self._httpx, error, attempt.url, late_by_now=timeout.over)
         return outcome_of(response.status_code, response.headers, bytes(body), attempt.url)
 
@@ -94,8 +93,7 @@ class AsyncHttpLink:
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
-        told = _client_options(self._httpx, options)
-        self._clients = {url: self._httpx.AsyncClient(**told) for url in urls}
+        self._clients = _clients(self._httpx, self._httpx.AsyncClient, options, urls)
 
     async def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
@@ -105,7 +103,7 @@ class AsyncHttpLink:
                 response = await self._clients[attempt.url].send(request)
         except TimeoutError:
             return Outcome(Kind.SILENT, error=late(attempt.url))
-        except self._httpx.HTTPError as error:
+        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
             return _failed(self._httpx, error, attempt.url, late_by_now=False)
         return outcome_of(response.status_code, response.headers, response.content, attempt.url)
 
@@ -127,8 +125,9 @@ def _headers(options: LinkOptions) -> dict[str, str]:
     return {} if options.api_key is None else {"authorization": f"Bearer {options.api_key}"}
 
 
-def _client_options(httpx: Any, options: LinkOptions) -> dict[str, Any]:
-    return {
+def _clients(httpx: Any, kind: Any, options: LinkOptions, urls: Iterable[str]) -> dict[str, Any]:
+    """A client of httpx for each URL."""
+    told = {
         "verify": _tls(httpx, options),
         "http1": not options.http2,  # so that a server without TLS is spoken to in HTTP/2, too
         "http2": options.http2,
@@ -140,6 +139,10 @@ def _client_options(httpx: Any, options: LinkOptions) -> dict[str, Any]:
             keepalive_expiry=_IDLE_S,
         ),
     }
+    try:
+        return {url: kind(**told) for url in urls}
+    except ImportError as error:
+        raise MissingExtra("HTTP/2 needs h2: pip install 'foretell[client]'") from error
 
 
 def _tls(httpx: Any, options: LinkOptions) -> ssl.SSLContext:
@@ -179,6 +182,9 @@ def _failed(httpx: Any, error: Exception, url: str, *, late_by_now: bool) -> Out
     match error:
         case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in why:
             return Outcome(Kind.SPOILT, error=untrusted(url, why))
+        case _ if "CERTIFICATE_REQUIRED" in why:
+            words = f"{url} asks for a client certificate; give one with cert= (--certfile)"
+            return Outcome(Kind.SPOILT, error=NoAnswer(words))
         case httpx.ConnectTimeout() if not late_by_now:
             words = f"nobody took the connection within {_CONNECT_S:.0f} s"
             return Outcome(Kind.REFUSED, error=unreachable(url, words))
@@ -186,7 +192,7 @@ def _failed(httpx: Any, error: Exception, url: str, *, late_by_now: bool) -> Out
             return Outcome(Kind.REFUSED, error=unreachable(url, why))
         case httpx.TimeoutException():
             return Outcome(Kind.SILENT, error=late(url))
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
+        case httpx.NetworkError() | httpx.RemoteProtocolError() | OSError():
             return Outcome(Kind.BROKEN, error=broken(url, why))
         case _:
             return Outcome(Kind.SPOILT, error=NoAnswer(f"{url} cannot be asked: {why}"))

@@ -28,7 +28,6 @@ from foretell.errors import InvalidInput, TooLarge
 _V1 = ("instances", "inputs")
 _MLFLOW = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _READ_PAST = frozenset({"parameters", "params", "signature_name"})
-_NO_NUMBER = frozenset({"", "NA", "NaN", "nan", "NULL", "null", "None", "<NA>"})
 
 
 class ScoringBodies:

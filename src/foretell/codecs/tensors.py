@@ -374,11 +374,10 @@ def to_raw(tensor: Tensor) -> bytes:
 def raw_of(tensor: Tensor) -> bytes | memoryview:
     """The same, without a copy where the tensor has them like that."""
     if tensor.datatype is not Datatype.BYTES:
-        values = tensor.values
         dtype = tensor.datatype.numpy.newbyteorder("<")
-        return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8).data
+        return np.ascontiguousarray(tensor.values, dtype).reshape(-1).view(np.uint8).data
     parts: list[bytes] = []
     for value in tensor.values.ravel().tolist():
         text = b"" if value is None else str(value).encode()
         parts += (_LENGTH.pack(len(text)), text)
-    return b"".join(parts)
+    return memoryview(b"".join(parts))

@@ -267,7 +267,7 @@ class Field:
                 field=self.name,
             )
         numeric = self.datatype.is_numeric and column.dtype.kind in "iuf"
-        if numeric and not self.closed and not self.shape:
+        if numeric and not self.closed:
             return self._accept_numbers(column)
         if column.dtype.kind == "b" and self.datatype is Datatype.BOOL:
             return column
@@ -311,11 +311,12 @@ class Field:
         if self.nullable:
             good |= np.isnan(column)
         if not good.all():
-            row = int(np.argmin(good))
+            place = tuple(int(at) for at in np.unravel_index(np.argmin(good), good.shape))
+            scalar = replace(self, shape=()) if self.shape else self
             try:
-                self.accept(column[row])
+                scalar.accept(column[place])
             except InvalidInput as error:
-                raise error.at_row(row) from None
+                raise error.at_row(place[0]) from None
         return column.astype(self.datatype.numpy, copy=False)
 
     def fits(self, shape: tuple[int, ...]) -> bool:

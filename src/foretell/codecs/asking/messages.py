@@ -42,9 +42,12 @@ def _refuse_missing(name: str, column: Array) -> None:
 
 
 def answered_tensors(response: Any) -> list[Tensor]:
-    """The output tensors of a ModelInferResponse. Raises ValueError, InvalidInput."""
+    """The output tensors of a ModelInferResponse. Raises ValueError."""
     parts = zip(response.outputs, response.raw_output_contents, strict=True)
-    return [
-        from_raw(part.name, datatype_of(part.datatype, part.name), part.shape, raw)
-        for part, raw in parts
-    ]
+    try:
+        return [
+            from_raw(part.name, datatype_of(part.datatype, part.name), part.shape, raw)
+            for part, raw in parts
+        ]
+    except InvalidInput as error:
+        raise ValueError(error.message) from error

@@ -90,10 +90,10 @@ def _tensors_of(batch: Batch) -> list[Tensor]:
 def read(body: bytes, header_length: int | None) -> TensorAnswer:
     """The reply in `body`. Raises ValueError."""
     length = len(body) if header_length is None else header_length
-    told = _decode(memoryview(body)[:length])
     rest, at = memoryview(body)[length:], 0
     outputs = {}
     try:
+        told = _decode(memoryview(body)[:length])
         for output in told.outputs:
             datatype = datatype_of(output.datatype, output.name)
             if output.data is not None:
@@ -104,6 +104,6 @@ def read(body: bytes, header_length: int | None) -> TensorAnswer:
                 tensor = from_raw(output.name, datatype, output.shape, part)
                 at += size
             outputs[output.name] = tensor.values
-    except InvalidInput as error:
-        raise ValueError(error.message) from error
+    except (InvalidInput, msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+        raise ValueError(str(error)) from error
     return TensorAnswer(told.model_version, outputs)

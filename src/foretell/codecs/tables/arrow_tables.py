@@ -15,6 +15,7 @@ pyarrow is imported when the first table comes: it is an extra.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,14 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foretell.codecs.tables.columns import accepted, boxed, check_count, check_names, too_many
-from foretell.codecs.tables.expansion import (
-    Bytes,
-    Chunk,
-    Unreadable,
-    check_pages,
-    records_of,
-    unpacked_size,
-)
+from foretell.codecs.tables.expansion import Bytes, Unreadable, records_of, unpacked_size
+from foretell.codecs.tables.parquet_layout import check_pages, layout_of
 from foretell.core.batch import Batch
 from foretell.core.field import Array, Datatype, Field
 from foretell.core.signature import Signature
@@ -76,30 +71,25 @@ def read_stream(signature: Signature, body: bytes, limits: TableLimits) -> Batch
 def read_parquet(signature: Signature, body: bytes, limits: TableLimits) -> Batch:
     """The rows of a Parquet file, accepted. Raises InvalidInput, TooLarge, MissingExtra."""
     pa = pyarrow()
-    source = pa.py_buffer(body)
     with _told_of(pa, "Parquet"):
-        file = pa.parquet.ParquetFile(pa.BufferReader(source))
+        layout = layout_of(body)
+        check_count(layout.n_rows, limits.max_rows)
+        # As a dictionary, a text that repeats is one until it is known what all come to.
+        texts = list({".".join(chunk.path) for chunk in layout.chunks if chunk.is_text})
+        file = pa.parquet.ParquetFile(pa.BufferReader(body), read_dictionary=texts)
         _check_schema(signature, file.schema_arrow)
-        metadata = file.metadata
-        groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
-        n_rows = sum(group.num_rows for group in groups)
-        check_count(max(n_rows, metadata.num_rows), limits.max_rows)
-        chunks = [
-            chunk
-            for group in groups
-            for chunk in _chunks(signature, file.schema_arrow.names, group, limits)
-        ]
-        check_pages(body, chunks, Bytes(limits.max_bytes))
-        # A dictionary keeps a text that repeats as one.
-        texts = [
-            file.schema.column(place).path
-            for place in range(len(file.schema.names))
-            if file.schema.column(place).physical_type == "BYTE_ARRAY"
-        ]
-        file = pa.parquet.ParquetFile(
-            pa.BufferReader(source), metadata=metadata, read_dictionary=texts
-        )
+        check_pages(body, layout, _most_values(signature, limits), Bytes(limits.max_bytes))
         return batch_of(signature, file.read(use_threads=False), limits)
+
+
+def _most_values(signature: Signature, limits: TableLimits) -> dict[str, int]:
+    """How many values each column may have."""
+    return {
+        field.name: limits.max_bytes // 8
+        if -1 in field.shape
+        else limits.max_rows * math.prod(field.shape)
+        for field in signature.inputs
+    }
 
 
 def batch_of(signature: Signature, table: Any, limits: TableLimits | None = None) -> Batch:
@@ -119,7 +109,7 @@ def _told_of(pa: Any, form: str) -> Iterator[None]:
     """Whatever pyarrow says of a body that is not `form` is InvalidInput."""
     try:
         yield
-    except (Unreadable, pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except (Unreadable, pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         told = " ".join(str(error).split())[:200]
         raise InvalidInput(f"the body is not readable as {form}: {told}") from None
 
@@ -142,23 +132,6 @@ def _check_messages(pa: Any, body: bytes, limits: TableLimits) -> None:
             if n_rows > limits.max_rows:
                 raise too_many(n_rows, limits.max_rows)
         room.take(unpacked_size(records, memoryview(message.body)))
-
-
-def _chunks(
-    signature: Signature, names: list[str], group: Any, limits: TableLimits
-) -> Iterator[Chunk]:
-    """The column chunks of a Parquet row group."""
-    if group.num_columns != len(names):
-        raise Unreadable(f"{group.num_columns} columns for {len(names)} names")
-    fields = {field.name: field for field in signature.inputs}
-    for place, name in enumerate(names):
-        column, most = group.column(place), limits.max_rows
-        for size in fields[name].shape:
-            most = most * size if size > 0 else limits.max_bytes // 8
-        first, start = column.dictionary_page_offset, column.data_page_offset
-        if column.has_dictionary_page and first is not None and 0 < first < start:
-            start = first
-        yield Chunk(name, start, start + column.total_compressed_size, most)
 
 
 def _check_schema(signature: Signature, schema: Any) -> None:
@@ -254,12 +227,16 @@ class _Columns:
         return plain
 
     def _chosen(self, column: Any) -> Array:
-        """The values of a dictionary-encoded column; each is held once."""
-        choices, places = self._flat(column.dictionary), column.indices
-        if places.null_count:
-            places = places.cast(self._pa.int64()).fill_null(len(choices))
+        """The values of a dictionary-encoded column: each text is one object, however often."""
+        choices, indices = self._flat(column.dictionary), column.indices
+        if indices.null_count:
+            indices = indices.cast(self._pa.int64()).fill_null(len(choices))
             choices = boxed([*choices.tolist(), None])
-        chosen: Array = choices[places.to_numpy(zero_copy_only=False).astype(np.intp)]
+        places = indices.to_numpy(zero_copy_only=False).astype(np.intp)
+        if self._room is not None and choices.dtype.kind == "O":
+            sizes = [len(choice) if isinstance(choice, str) else 0 for choice in choices]
+            self._room.take(int(np.array(sizes, dtype=np.int64)[places].sum()))
+        chosen: Array = choices[places]
         return chosen
 
 

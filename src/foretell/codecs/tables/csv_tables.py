@@ -173,7 +173,7 @@ def write_csv(batch: Batch, labels: Mapping[str, Sequence[Scalar]] | None = None
     """All rows of `batch` below their names; see `flat_columns` for `labels`."""
     columns = flat_columns(batch, labels)
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out)  # CRLF at the end of lines, so that CR and LF in texts are quoted
     writer.writerow(columns)
     writer.writerows(zip(*map(_cells, columns.values()), strict=True))
     return out.getvalue().encode()

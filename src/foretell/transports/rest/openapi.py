@@ -7,6 +7,7 @@ from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.engine.fleet import Fleet, Loaded
 from foretell.transports.rest.hot import RestLimits
+from foretell.transports.rest.protocols import documented
 
 Schema = dict[str, Any]
 
@@ -42,6 +43,10 @@ def with_inference_routes(document: Schema, fleet: Fleet, limits: RestLimits) ->
                     paths[f"{prefix}/{verb}"] = {
                         "post": _operation(f"{prefix}/{verb}", key, loaded, many=many)
                     }
+    schemas |= documented.SCHEMAS
+    for path, operation in documented.operations(fleet):
+        failures = {str(status): _failure_response(status) for status in _FAILURES}
+        paths[path] = {"post": {**operation, "responses": operation["responses"] | failures}}
     for path, item in document.get("paths", {}).items():
         paths[path] = _with_failure(item)
     for parameter in paths.get("/models/{name}", {}).get("get", {}).get("parameters", ()):

@@ -20,7 +20,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
@@ -58,7 +58,7 @@ class Stream:
 async def answer_lines(
     stream: Stream, content_type: bytes, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Answer a request of lines. Raises InvalidInput and NotFound before anything is sent."""
+    """Answer a request of lines. Raises InvalidInput, TooLarge, HttpRefusal and ClientGone."""
     told = dict(scope["headers"])
     request_id = request_id_of(told)
     timeout_s = deadline_of(told, 0.0)
@@ -75,6 +75,7 @@ async def answer_lines(
         (b"cache-control", b"no-transform"),
         (b"x-accel-buffering", b"no"),  # nginx would keep the first answers to itself
     ]
+    send = _sending(send)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
     exchange = _Exchange(stream, Call(request_id), timeout_s, chunks, _Unsent(send))
@@ -85,6 +86,18 @@ async def answer_lines(
     except* Exception:  # noqa: BLE001 - the reply has begun, it can tell of nothing any more
         # That it does not end tells the client that it is not whole.
         _log.exception("request %s failed in the middle of its lines", request_id)
+
+
+def _sending(send: Send) -> Send:
+    """`send`, raising ClientGone for whatever a server raises when the client has left."""
+
+    async def sending(message: Message) -> None:
+        try:
+            await send(message)
+        except Exception as error:
+            raise ClientGone from error
+
+    return sending
 
 
 def _is_short(told: Told, max_body_bytes: int) -> bool:

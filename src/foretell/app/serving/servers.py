@@ -4,17 +4,16 @@ A server runs until it is told to stop, and returns None; a start that fails rai
 ForetellError with the sentence to show. The application is built inside each worker.
 """
 
-import ctypes
 import gc
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 
-from foretell.app import scheduling
+from foretell.app.serving import scheduling
+from foretell.app.serving.memory import keep_what_is_freed
 from foretell.app.settings import Settings
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
 from foretell.transports.rest.app import RestApp
@@ -22,13 +21,10 @@ from foretell.transports.rest.app import RestApp
 Factory = Callable[[], RestApp]
 
 SERVERS = {
-    "h2corn": "foretell.app.servers:run_h2corn",
-    "uvicorn": "foretell.app.servers:run_uvicorn",
+    "h2corn": "foretell.app.serving.servers:run_h2corn",
+    "uvicorn": "foretell.app.serving.servers:run_uvicorn",
 }
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEPT_BYTES = 64 * 2**20
-_LARGEST_POOLED = 32 * 2**20  # glibc takes no more
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _log = logging.getLogger("foretell.server")
@@ -54,24 +50,11 @@ def settled(factory: Factory) -> RestApp:
     Libraries and models stay until the process ends. Looking through them took 60 to 130 ms,
     during which nobody was answered, whenever enough requests were in flight.
     """
-    _keep_what_is_freed()
+    keep_what_is_freed()
     app = factory()
     gc.collect()
     gc.freeze()
     return app
-
-
-def _keep_what_is_freed() -> None:
-    """Let glibc keep up to `_KEPT_BYTES` that a request gave back for the next one.
-
-    It returns a few hundred KiB to the system at once, which hands them out again page by page,
-    zeroed: for bodies of 1 MiB that cost more than reading, checking and writing them. Other C
-    libraries go their own ways.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_POOLED)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def run_h2corn(factory: Factory, settings: Settings) -> None:
