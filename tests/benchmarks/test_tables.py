@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from benchmarks.table_client import FORMS
+
 from foretell.packing import pack
 from tests.servers import running
 
