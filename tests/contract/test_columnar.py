@@ -1,7 +1,9 @@
 """Every form of a body, in and out: the same rows get the same answers, and the same refusals."""
 
+import contextlib
 import gzip
 import json
+import random
 import struct
 import zlib
 from typing import Any
@@ -11,7 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from foretell.transports.rest.errors import HttpRefusal
+from foretell.transports.rest.tables.forms import negotiated
+from tests.codecs.mutations import spoilt
 from tests.contract import moody
 from tests.contract.conftest import churn_table, plans_table
 from tests.contract.tables import COLUMNAR, TYPES, as_text, ask, parquet, read, stream, written
@@ -302,3 +309,27 @@ def test_deadlines_and_request_ids_hold_for_tables(client: httpx.Client) -> None
     for form in ("csv", "ndjson"):
         reply = ask(client, "/predict", form, body, **{"x-request-timeout-ms": "soon"})
         check(reply, 400, "invalid_input", "must be a whole number of milliseconds")
+
+
+@pytest.mark.parametrize("form", COLUMNAR)
+def test_spoilt_bodies_get_a_refusal_of_the_one_shape(client: httpx.Client, form: str) -> None:
+    """tests/codecs/test_garbage.py has thousands; these go all the way."""
+    body, draw = written(form, churn_table(30)), random.Random(form)
+    seen = set()
+    for _ in range(150):
+        reply = ask(client, "/batch_predict", form, spoilt(body, draw) or b"\0", "json")
+        seen.add(reply.status_code)
+        if reply.status_code != 200:
+            told = reply.json()
+            assert (reply.status_code, told["code"]) in ((400, "invalid_input"), (413, "too_large"))
+            assert told["request_id"] == reply.headers["x-request-id"]
+    assert 400 in seen
+    assert ask(client, "/batch_predict", form, body).status_code == 200
+
+
+@given(accept=st.text("abjson/*;q=0.1, text/csv", max_size=40) | st.text(max_size=20))
+def test_whatever_accept_says_there_is_a_form_or_a_refusal(accept: str) -> None:
+    told = {b"content-type": b"text/csv", b"accept": accept.encode()}
+    with contextlib.suppress(HttpRefusal):
+        forms = negotiated(told)
+        assert forms.content_type in forms.wanted.value

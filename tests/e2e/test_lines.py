@@ -131,6 +131,22 @@ def test_a_chunked_body_is_answered_before_it_has_ended_and_ends_cleanly(server:
             told += link.socket.recv(65536)
 
 
+def test_a_line_may_come_in_pieces_and_many_in_one(server: Server) -> None:
+    with linked(server, prompt_framing(server)) as link:
+        for byte in row(1) + row(2):
+            link.send(bytes([byte]))
+        link.send(b"".join(map(row, range(3, 200))))
+        assert [link.line()["prediction"] for _ in range(199)] == [2 * n for n in range(1, 200)]
+
+
+def test_a_stream_that_stays_open_does_not_keep_the_server_from_ending(doubling: Path) -> None:
+    with running(doubling, "--shutdown-timeout-s", "1") as server, linked(server, ENDLESS) as link:
+        link.send(row(1))
+        assert link.line()["prediction"] == 2
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+
+
 class Stream:
     """A client's end of one HTTP/2 stream."""
 

@@ -154,11 +154,12 @@ class _Exchange:
     async def _lines(self) -> AsyncIterator[Line]:
         """The lines that are not blank; of one that is too long, no more than that is kept."""
         most, number = self._stream.max_line_bytes, 0
-        begun, too_long = b"", False
+        begun, too_long = bytearray(), False  # which grows in place, however small the chunks are
         while (chunk := await self._chunks.get()) is not None:
             *whole, rest = chunk.split(b"\n")
             for piece in whole:
-                line, begun = begun + piece, b""
+                line = bytes(begun) + piece
+                begun.clear()
                 too_long = too_long or len(line) > most
                 if too_long or line.strip():
                     yield number, None if too_long else line
@@ -166,9 +167,10 @@ class _Exchange:
                 too_long = False
             begun += rest
             if len(begun) > most:
-                begun, too_long = b"", True
+                begun.clear()
+                too_long = True
         if too_long or begun.strip():
-            yield number, None if too_long else begun
+            yield number, None if too_long else bytes(begun)
 
     async def _ask(self, told: Line) -> bytes:
         """The answer to a line: a prediction, or what is wrong with it."""
