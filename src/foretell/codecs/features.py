@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -68,9 +68,9 @@ class Features:
             return all(isinstance(label, float) and label.is_integer() for label in labels)
         return field.datatype.is_integer or field.datatype is Datatype.BOOL
 
-    def row(self, features: Iterable[float]) -> Row:
+    def row(self, features: Sequence[float]) -> Row:
         """One accepted row. Raises InvalidInput."""
-        row = tuple(features)
+        row = tuple(features[:])  # a message's field is sliced in a third of the time
         if self._quick and len(row) == len(self._fields) and isfinite(sum(row)):
             if not self._bounded:
                 return row
@@ -104,11 +104,9 @@ class Features:
     def write_one(self, outputs: Batch, version: str) -> bytes:
         """The PredictResponse of one row. Raises OverflowError when it does not fit."""
         (row,) = outputs.rows
-        answer = self._one(
-            prediction=_int32(row[self._prediction]),
-            probabilities=() if self._probability is None else _listed(row[self._probability]),
-            model_version=version,
-        )
+        answer = self._one(prediction=_int32(row[self._prediction]), model_version=version)
+        if self._probability is not None:
+            answer.probabilities.extend(_listed(row[self._probability]))
         written: bytes = answer.SerializeToString()
         return written
 
