@@ -13,6 +13,8 @@ from foretell.codecs.tables.parquet_layout import Chunk, Compact, Layout, check_
 from foretell.errors import InvalidInput, TooLarge
 from tests.codecs import mutations
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

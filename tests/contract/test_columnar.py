@@ -24,6 +24,8 @@ from tests.contract.conftest import churn_table, plans_table
 from tests.contract.tables import COLUMNAR, TYPES, as_text, ask, parquet, read, stream, written
 from tests.contract.test_failures import check
 
+pytestmark = pytest.mark.slow
+
 TABLES = {"churn": churn_table(50), "plans": plans_table(), "price": churn_table(20)}
 
 

@@ -1,5 +1,6 @@
 """gRPC answers what REST answers, to real clients, and fails as REST fails."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -281,6 +282,9 @@ def test_the_server_tells_of_itself_and_its_models(inference: Any) -> None:
     ]
     assert [(p.name, list(p.shape)) for p in about.outputs][1] == ("probability", [-1, 2])
     assert list(ask("ModelMetadata", name="churn").versions) == ["1.10.0", "1.0.0"]
+    signature = json.loads(about.properties["signature"])
+    assert signature["class_labels"] == ["high", "low"]
+    assert signature["inputs"][0]["nullable"]
     config = ask("ModelConfig", name="plans").config
     assert (config.name, config.max_batch_size) == ("plans", 1024)
     assert list(config.output[1].dims) == [2]

@@ -42,6 +42,7 @@ def test_pack_reports_what_it_made(trained: Path, tmp_path: Path) -> None:
     assert (told["name"], told["version"], told["trusted"]) == ("churn", "1.1.0", False)
 
 
+@pytest.mark.slow
 def test_pack_refuses_what_it_cannot_serve(trained: Path, tmp_path: Path) -> None:
     ended = run("pack", trained / "scaler.pkl", "-o", tmp_path, "--json")
     assert ended.returncode == 1

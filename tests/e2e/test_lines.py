@@ -22,6 +22,8 @@ from foretell.packing import pack
 from tests.e2e.test_load import Place, serving, until
 from tests.servers import Server, running
 
+pytestmark = pytest.mark.slow
+
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
 CHUNKED, ENDLESS = b"Transfer-Encoding: chunked\r\n\r\n", b"Content-Length: 1000000000000\r\n\r\n"
 WAIT_S = 20.0

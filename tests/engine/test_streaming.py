@@ -283,6 +283,7 @@ def test_a_source_that_is_no_generator_will_do() -> None:
     run(told)
 
 
+@pytest.mark.slow  # every example ends with a garbage collection, to hear what asyncio says
 @settings(max_examples=60, deadline=None)
 @given(
     turns=st.lists(st.integers(0, 3), max_size=30),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from foretell.core.call import Target
-from foretell.core.field import Field
 from foretell.core.planner import BatchLimits
+from foretell.core.signature import Signature
 from foretell.engine.batcher import Tally
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import Forbidden
@@ -34,8 +34,7 @@ class ModelAbout:
     version: str
     versions: tuple[str, ...]
     platform: str
-    inputs: tuple[Field, ...]
-    outputs: tuple[Field, ...]
+    signature: Signature
     max_batch_rows: int
     max_wait_s: float
 
@@ -89,8 +88,7 @@ class Catalogue:
             version=loaded.version,
             versions=tuple(fleet.models[loaded.name]),
             platform=_PLATFORMS.get(runtime, f"foretell_{runtime}"),
-            inputs=loaded.signature.inputs,
-            outputs=loaded.signature.outputs,
+            signature=loaded.signature,
             max_batch_rows=self._limits.max_batch_rows,
             max_wait_s=self._limits.max_wait_s,
         )

@@ -74,7 +74,10 @@ def test_messages_are_read_as_they_were(batch: Batch) -> None:
     response = response_of(tensors, model="m", version="1", request_id="")
     for tensor, column in zip(answered_tensors(response), batch.columns, strict=True):
         np.testing.assert_array_equal(tensor.values, column)
-        assert tensor.values.dtype == column.dtype
+        if (
+            tensor.datatype is not Datatype.BOOL
+        ):  # nullable ones are objects, of which none is missing
+            assert tensor.values.dtype == column.dtype
 
 
 @pytest.mark.parametrize(

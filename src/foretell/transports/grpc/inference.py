@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -130,7 +131,12 @@ class InferenceService:
         response = _message("ModelMetadataResponse")(
             name=about.name, versions=about.versions, platform=about.platform
         )
-        for side, fields in ((response.inputs, about.inputs), (response.outputs, about.outputs)):
+        # what the protocol has no words for: missing values, categories, bounds, class labels
+        response.properties["signature"] = json.dumps(about.signature.describe())
+        for side, fields in (
+            (response.inputs, about.signature.inputs),
+            (response.outputs, about.signature.outputs),
+        ):
             for field in fields:
                 side.add(name=field.name, datatype=field.datatype.value, shape=shape_of(field))
         return response
@@ -142,7 +148,10 @@ class InferenceService:
         config.name, config.platform, config.backend = about.name, about.platform, NAME
         config.max_batch_size = about.max_batch_rows
         config.dynamic_batching.max_queue_delay_microseconds = int(about.max_wait_s * 1e6)
-        for side, fields in ((config.input, about.inputs), (config.output, about.outputs)):
+        for side, fields in (
+            (config.input, about.signature.inputs),
+            (config.output, about.signature.outputs),
+        ):
             for field in fields:
                 side.add(name=field.name, data_type=_type_of(field), dims=field.shape or (1,))
         return response

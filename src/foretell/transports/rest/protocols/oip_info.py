@@ -119,8 +119,8 @@ def _add_models(router: APIRouter, catalogue: Catalogue) -> None:
             "name": about.name,
             "versions": about.versions,
             "platform": about.platform,
-            "inputs": [_tensor(field) for field in about.inputs],
-            "outputs": [_tensor(field) for field in about.outputs],
+            "inputs": [_tensor(field) for field in about.signature.inputs],
+            "outputs": [_tensor(field) for field in about.signature.outputs],
         }
 
     @router.get("/models/{name}/ready")
@@ -140,8 +140,8 @@ def _add_models(router: APIRouter, catalogue: Catalogue) -> None:
             "platform": about.platform,
             "backend": NAME,
             "max_batch_size": about.max_batch_rows,
-            "input": [_configured(field) for field in about.inputs],
-            "output": [_configured(field) for field in about.outputs],
+            "input": [_configured(field) for field in about.signature.inputs],
+            "output": [_configured(field) for field in about.signature.outputs],
             "dynamic_batching": {
                 "max_queue_delay_microseconds": int(about.max_wait_s * 1e6),
             },
