@@ -148,8 +148,8 @@ def _numbers(decoder: Any, nullable: bool, cells: Sequence[str]) -> Array:
         try:
             values = decoder.decode(f"[{','.join(told)}]")
         except msgspec.DecodeError:
-            pass  # which one, and what it is, is found below
-        else:
+            values = ()  # which one, and what it is, is found below
+        if len(values) == len(cells):  # the only cell of a column may be empty
             return np.array(values, np.int64 if decoder is _INTEGERS else np.float64)
     return boxed([_number(cell) for cell in cells])
 
