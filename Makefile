@@ -37,8 +37,13 @@ check: lint ## ruff, mypy and the fast tests: below 90 seconds
 test: lint ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto
 
-bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx and wrk)
+bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
 	@$(BIN)/python -m benchmarks.run
+
+protos: venv ## make the descriptors of the gRPC messages from their .proto files
+	@$(BIN)/python -m grpc_tools.protoc -I src/foretell/codecs/protos --include_imports \
+		--descriptor_set_out src/foretell/codecs/protos/descriptors.binpb \
+		$$(cd src/foretell/codecs/protos && find . -name "*.proto" | sed "s|^./||" | LC_ALL=C sort)
 
 peers: venv ## measure other model servers, too (installs some 4 GB into .bench on the first run)
 	@$(BIN)/python -m benchmarks.peers

@@ -17,7 +17,6 @@ from pathlib import Path
 from benchmarks import processes
 from benchmarks.budgets import Limit, Verdict, at_most
 from benchmarks.harness import (
-    Load,
     Server,
     check_answer,
     measure,
@@ -25,6 +24,7 @@ from benchmarks.harness import (
     started,
     wait_until_quiet,
 )
+from benchmarks.loads import Load
 from benchmarks.scenarios import boosted, one_row
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import foretell, usual_recipe

@@ -95,15 +95,18 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Under `load`: `server`'s `metric`, divided by that of `against`."""
+    """Under `load`: `server`'s `metric`, divided by that of `against`, together."""
 
     says: str
     load: str
     server: str
-    against: str
+    against: tuple[str, ...]
     metric: Metric
     limit: Limit
 
+
+GRPC_LOAD = "one row, 32 at once"
+TENSOR_LOADS = ("1 MiB over REST", "1 MiB over gRPC")
 
 # By the scenario that measures them (scenarios.py).
 BUDGETS = {
@@ -112,7 +115,7 @@ BUDGETS = {
             "one row, 32 connections: Foretell's CPU per request over the floor's",
             "one row, 32 connections",
             "foretell",
-            "floor",
+            ("floor",),
             "cpu_us",
             at_most(6),
         ),
@@ -120,7 +123,7 @@ BUDGETS = {
             "one row, 32 connections: the usual recipe's CPU per request over Foretell's",
             "one row, 32 connections",
             "usual recipe",
-            "foretell",
+            ("foretell",),
             "cpu_us",
             at_least(40),
         ),
@@ -128,7 +131,7 @@ BUDGETS = {
             "one row, 1 connection: Foretell's p50 over the usual recipe's",
             "one row, 1 connection",
             "foretell",
-            "usual recipe",
+            ("usual recipe",),
             "p50_ms",
             at_most(0.6),
         ),
@@ -138,11 +141,43 @@ BUDGETS = {
             f"{load}: Foretell's CPU over that of decoding, one model call and encoding",
             load,
             "foretell",
-            "lower bound",
+            ("lower bound",),
             "cpu_us",
             at_most(1.5),
         )
         for load in ("1,000 objects", "1,000 arrays", "100,000 objects")
+    ),
+    "grpc": (
+        Budget(
+            "one row over gRPC: Foretell's CPU per request over the floor's",
+            GRPC_LOAD,
+            "foretell over gRPC",
+            ("floor",),
+            "cpu_us",
+            at_most(8),
+        ),
+        *(
+            Budget(
+                f"one row over gRPC: {theirs}'s CPU per request over Foretell's",
+                GRPC_LOAD,
+                theirs,
+                ("foretell over gRPC",),
+                "cpu_us",
+                at_least(4),
+            )
+            for theirs in ("grpcio", "grpcio.aio")
+        ),
+    ),
+    "tensors": tuple(
+        Budget(
+            f"{load}: Foretell's CPU over that of an echo and the model alone",
+            load,
+            "foretell",
+            ("echo", "model alone"),
+            "cpu_us",
+            at_most(1.5),
+        )
+        for load in TENSOR_LOADS
     ),
 }
 
@@ -159,11 +194,11 @@ def judge(
     numbers = {(one.server, one.load): one for one in found}
     verdicts = []
     for budget in budgets:
-        names = (budget.server, budget.against)
+        names = (budget.server, *budget.against)
         there = [numbers[name, budget.load] for name in names if (name, budget.load) in numbers]
         if len(there) == len(names):
-            ours, theirs = (getattr(one, budget.metric) for one in there)
-            verdicts.append(Verdict(budget.says, budget.limit, ours / theirs))
+            ours, *theirs = (getattr(one, budget.metric) for one in there)
+            verdicts.append(Verdict(budget.says, budget.limit, ours / sum(theirs)))
         else:
             why = "; ".join(reasons[name] for name in names if name in reasons)
             verdicts.append(Verdict(budget.says, budget.limit, None, why))

@@ -1,6 +1,6 @@
 """A comparison is the section of one scenario: its servers in turn, under its loads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.budgets import BUDGETS, judge
 from benchmarks.chart import cpu_chart
@@ -50,7 +50,7 @@ def rows(middle: Sequence[Measurement], ratios: Sequence[Ratio]) -> Iterator[tup
                 load,
                 one.server,
                 f"{one.cpu_us:,.1f}",
-                *(_cell(one, numbers.get((ratio.of, load)), ratio) for ratio in ratios),
+                *(_cell(one, numbers, ratio) for ratio in ratios),
                 f"{one.requests_per_s:,.0f}",
                 f"{one.p50_ms:,.2f}",
                 f"{one.p99_ms:,.2f}",
@@ -59,9 +59,10 @@ def rows(middle: Sequence[Measurement], ratios: Sequence[Ratio]) -> Iterator[tup
             )
 
 
-def _cell(one: Measurement, other: Measurement | None, ratio: Ratio) -> str:
-    if other is None:
+def _cell(one: Measurement, numbers: Mapping[tuple[str, str], Measurement], ratio: Ratio) -> str:
+    others = [numbers[of, one.load] for of in ratio.of if (of, one.load) in numbers]
+    if len(others) < len(ratio.of):
         return ""
-    ours, theirs = getattr(one, ratio.metric), getattr(other, ratio.metric)
+    ours, theirs = (sum(getattr(m, ratio.metric) for m in part) for part in ([one], others))
     number = ours / theirs if ratio.way == "over" else theirs / ours
     return f"{number:.2f}" if number < 10 else f"{number:.1f}"

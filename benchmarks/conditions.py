@@ -16,12 +16,14 @@ from benchmarks.harness import find_tool
 QUIET_PERCENT = 10
 LIBRARIES = (
     "fastapi",
+    "grpcio",
     "h2corn",
     "httptools",
     "msgspec",
     "numpy",
     "onnxruntime",
     "pandas",
+    "protobuf",
     "pydantic",
     "scikit-learn",
     "uvicorn",
@@ -78,6 +80,7 @@ def machine() -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in LIBRARIES},
             "nginx": _first_line(find_tool("nginx") or "nginx", "-v").rpartition("/")[2],
+            "h2load": _first_line("h2load", "--version").rpartition("/")[2],
             "wrk": _first_line("wrk", "--version").removeprefix("wrk ").split()[0],
         },
     }

@@ -1,18 +1,16 @@
 """The harness measures servers under loads: one server at a time, each on a core of its own.
 
-The server runs on one core, wrk on another. Rounds go round-robin over the servers, each
-started fresh, so that whatever drifts on the machine hits all alike; the median over the
-rounds is what counts. Before anything is measured, and after it, the answers are checked.
+The server runs on one core, what sends the load on another. Rounds go round-robin over the
+servers, each started fresh, so that whatever drifts on the machine hits all alike; the median
+over the rounds is what counts. Before anything is measured, and after it, the answers are
+checked.
 """
 
-import http.client
 import json
-import math
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,13 +22,13 @@ from urllib.parse import urlsplit
 
 from benchmarks import processes
 from benchmarks.answers import says
+from benchmarks.loads import HTTP, Load, ask, client, is_ready
 
 SERVER_CORE, LOAD_CORE = 0, 1  # of those this process may use, in their order
 READY_WITHIN_S = 60.0
 LONGEST_S = 600
 QUIET_WITHIN_S = 30.0
 STOPPED_WITHIN_S = 20.0
-_SCRIPT = Path(__file__).with_name("post.lua")
 
 
 class BenchFailed(Exception):
@@ -39,36 +37,23 @@ class BenchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server to measure: how it is started, and the URL that answers 200 when it is ready."""
+    """A server to measure: how it is started, and the URL that says when it is ready.
+
+    See `loads.is_ready`. `speaks`: it gets the loads of these protocols. `echoes`: its right
+    answer is what it was sent.
+    """
 
     name: str
     argv: tuple[str, ...]
     ready_url: str
     env: Mapping[str, str] = field(default_factory=dict)
+    speaks: tuple[str, ...] = (HTTP,)
+    echoes: bool = False
 
     @property
     def root_url(self) -> str:
         """Where its paths start."""
-        parts = urlsplit(self.ready_url)
-        return f"{parts.scheme}://{parts.netloc}"
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What is sent to every server: one request, over `connections` at once for `seconds`.
-
-    `answer` is the JSON that every server has to give; None: any 200 will do.
-    `whole`: few and long requests, of which the last is waited for (see one_by_one.py).
-    """
-
-    name: str
-    path: str
-    body: bytes
-    connections: int
-    seconds: float
-    answer: Any = None
-    method: str = "POST"
-    whole: bool = False
+        return f"http://{urlsplit(self.ready_url).netloc}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +94,15 @@ def find_tool(name: str) -> str | None:
 
 def require_tools() -> None:
     """Raises BenchFailed when the machine lacks what the benchmark needs."""
-    missing = [tool for tool in ("nginx", "wrk", "taskset") if find_tool(tool) is None]
+    tools = ("nginx", "wrk", "h2load", "taskset")
+    missing = [tool for tool in tools if find_tool(tool) is None]
     if missing:
         raise BenchFailed(
             f"{' and '.join(missing)} not found; the benchmark needs Linux with the Debian "
-            "packages nginx, wrk and util-linux"
+            "packages nginx, wrk, nghttp2-client and util-linux"
         )
     if len(os.sched_getaffinity(0)) < 2:
-        raise BenchFailed("the benchmark needs two cores: one for the server, one for wrk")
+        raise BenchFailed("the benchmark needs two cores: one for the server, one for the load")
 
 
 def _core(which: int) -> int:
@@ -169,10 +155,11 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Pat
             last = log.read_text(errors="replace").strip().splitlines()[-5:]
             raise BenchFailed(f"{server.name} did not start: " + "\n".join(last))
         try:
-            if _ask(server, "GET", server.ready_url, None)[0] == 200:
+            if is_ready(server.ready_url):
                 return
         except OSError:  # not listening yet
-            time.sleep(0.02)
+            pass
+        time.sleep(0.02)
     raise BenchFailed(f"{server.name} was not ready within {READY_WITHIN_S:.0f} s")
 
 
@@ -187,25 +174,17 @@ def _stop(server: Server, process: subprocess.Popen[bytes]) -> None:
         raise BenchFailed(f"{server.name} did not stop within {STOPPED_WITHIN_S:.0f} s") from None
 
 
-def _ask(server: Server, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
-    try:
-        headers = {"Content-Type": "application/json"} if body else {}
-        connection.request(method, parts.path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def check_answer(server: Server, load: Load) -> None:
-    """Raises BenchFailed when `server` does not give the right answer."""
-    status, body = _ask(server, load.method, server.root_url + load.path, load.body or None)
-    if status != 200 or (load.answer is not None and not says(body, load.answer)):
+def check_answer(server: Server, load: Load) -> int:
+    """How long the right answer is. Raises BenchFailed when `server` gives another one."""
+    reply = ask(server.root_url, load)
+    if not reply.fine or not (
+        reply.body == load.body if server.echoes else load.is_right(reply.body)
+    ):
         raise BenchFailed(
-            f"{server.name} gave a wrong answer to {load.name!r}: {status} {body[:300]!r}"
+            f"{server.name} gave a wrong answer to {load.name!r}: "
+            f"{reply.status} {reply.body[:300]!r}"
         )
+    return len(reply.body)
 
 
 def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measurement:
@@ -217,8 +196,8 @@ def measure(server: Server, pid: int, load: Load, *, wait: bool = True) -> Measu
         wait_until_quiet(server, pid)
     before = processes.cpu_seconds(pid)
     with sharing(lambda: processes.cpu_seconds(pid)) as others:
-        with _sending(server, load, load.seconds) as (client, told):
-            client.wait(LONGEST_S)
+        with _sending(server, load, load.seconds) as (process, told):
+            process.wait(LONGEST_S)
         used = processes.cpu_seconds(pid) - before
     found = _measurement(server.name, load, told, used, processes.largest_rss_mib(pid))
     return replace(found, others_percent=others[0])
@@ -246,9 +225,9 @@ def _of_children() -> float:
 @contextmanager
 def under(server: Server, load: Load) -> Iterator[None]:
     """`load` goes on as long as the block does. Raises BenchFailed when a request failed."""
-    with _sending(server, load, LONGEST_S) as (client, told):
+    with _sending(server, load, LONGEST_S) as (process, told):
         yield
-        client.send_signal(signal.SIGINT)  # it ends early, and tells as always
+        process.send_signal(signal.SIGINT)  # it ends early, and tells as always
     _measurement(server.name, load, told, 0.0, 0.0)
 
 
@@ -310,33 +289,27 @@ def _sending(
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A client that is at it, and what it tells: filled in when it has ended, after the block."""
     told: dict[str, Any] = {}
-    with tempfile.NamedTemporaryFile() as body:
-        body.write(load.body)
-        body.flush()
-        client = subprocess.Popen(
-            [*pinned(LOAD_CORE), *_client(server.root_url + load.path, load, seconds)],
-            env={**os.environ, "BODY": body.name, "METHOD": load.method},
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        body = folder / "body"
+        body.write_bytes(load.sent)
+        sender = client(server.root_url + load.path, load, seconds, folder)
+        process = subprocess.Popen(
+            [*pinned(LOAD_CORE), *sender.argv],
+            env={**os.environ, "BODY": str(body), "METHOD": load.method},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         try:
-            yield client, told
-            output, complaint = client.communicate(timeout=LONGEST_S)
+            yield process, told
+            output, complaint = process.communicate(timeout=LONGEST_S)
         finally:
-            client.kill()
-            client.wait()
-    if client.returncode:
-        raise BenchFailed(f"sending {load.name!r} failed: {complaint.strip()}")
-    told.update(json.loads(output.strip().splitlines()[-1]))
-
-
-def _client(url: str, load: Load, seconds: float) -> list[str]:
-    if load.whole:
-        return [sys.executable, "-m", "benchmarks.one_by_one", url, str(seconds)]
-    argv = ["wrk", "--threads", "1", "--connections", str(load.connections)]
-    argv += ["--duration", f"{math.ceil(seconds)}s", "--timeout", "10s", "--latency"]
-    return [*argv, "--script", str(_SCRIPT), url]
+            process.kill()
+            process.wait()
+        if process.returncode:
+            raise BenchFailed(f"sending {load.name!r} failed: {complaint.strip()}")
+        told.update(sender.told(output))
 
 
 def run_rounds(
@@ -365,12 +338,12 @@ def _visit(
     server: Server, loads: Sequence[Load], warm_up_s: float, logs: Path
 ) -> list[Measurement]:
     """Start, check, warm, measure, check again, stop."""
+    loads = [load for load in loads if load.protocol in server.speaks]
     with running(server, logs / f"{server.name.replace(' ', '-')}.log") as pid:
-        for load in loads:
-            check_answer(server, load)
+        loads = [replace(load, answer_bytes=check_answer(server, load)) for load in loads]
         measure(server, pid, replace(loads[0], name="warm-up", connections=8, seconds=warm_up_s))
         found = [measure(server, pid, load) for load in loads]
-        wait_until_quiet(server, pid)  # wrk leaves without its last answers
+        wait_until_quiet(server, pid)  # wrk and h2load leave without their last answers
         for load in loads:
             check_answer(server, load)
     return found

@@ -3,7 +3,9 @@
 wrk stops in the middle of a request. With few and long requests that falsifies what one of
 them costs, so they are sent from here. Run by the harness in place of wrk:
 
-    BODY=body.json METHOD=POST python -m benchmarks.one_by_one URL SECONDS
+    BODY=body.json METHOD=POST python -m benchmarks.one_by_one URL SECONDS [HEADER...]
+
+A header is `name: value`.
 """
 
 import json
@@ -11,22 +13,27 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.percentiles import percentile
 
 TIMEOUT_S = 30
+_JSON = "Content-Type: application/json"
 
 
-def request_bytes(url: str, method: str, body: bytes) -> bytes:
+def request_bytes(url: str, method: str, body: bytes, headers: Sequence[str] = (_JSON,)) -> bytes:
     """One HTTP/1.1 request on a connection that stays open."""
     parts = urlsplit(url)
-    head = (
-        f"{method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    lines = [
+        f"{method} {parts.path} HTTP/1.1",
+        f"Host: {parts.netloc}",
+        *headers,
+        f"Content-Length: {len(body)}",
+        "\r\n",
+    ]
+    return "\r\n".join(lines).encode() + body
 
 
 def status_and_length(head: bytes) -> tuple[int, int]:
@@ -93,9 +100,10 @@ def work(url: str, request: bytes, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     """Send the body, and print what that took."""
-    url, seconds = sys.argv[1], float(sys.argv[2])
-    request = request_bytes(url, os.environ["METHOD"], Path(os.environ["BODY"]).read_bytes())
-    print(json.dumps(work(url, request, seconds)))
+    url, seconds, *headers = sys.argv[1:]
+    body = Path(os.environ["BODY"]).read_bytes()
+    request = request_bytes(url, os.environ["METHOD"], body, headers)
+    print(json.dumps(work(url, request, float(seconds))))
 
 
 if __name__ == "__main__":

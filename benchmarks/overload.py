@@ -24,7 +24,6 @@ from benchmarks.budgets import Limit, Verdict, at_least, at_most
 from benchmarks.harness import (
     LOAD_CORE,
     BenchFailed,
-    Load,
     Server,
     check_answer,
     measure,
@@ -33,6 +32,7 @@ from benchmarks.harness import (
     sharing,
     wait_until_quiet,
 )
+from benchmarks.loads import Load
 from benchmarks.percentiles import medians
 from benchmarks.sections import Effort, Section, kept
 from benchmarks.servers import pack, serve

@@ -2,7 +2,6 @@
 local file = assert(io.open(os.getenv("BODY"), "rb"))
 wrk.method = os.getenv("METHOD") or "POST"
 wrk.body = file:read("*a")
-wrk.headers["Content-Type"] = "application/json"
 file:close()
 
 function done(summary, latency, requests)

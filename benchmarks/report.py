@@ -13,13 +13,13 @@ from benchmarks.conditions import Conditions, busy, others
 from benchmarks.sections import Section
 
 _HOW = (
-    "Every server runs alone on one core with one worker, the load on another: wrk, or a client "
-    "of `benchmarks/` where the text names one. CPU is user and system time of the server's whole "
-    'process tree, RSS that of its largest process; "others" is the share of the server\'s core '
-    "that went to anybody else meanwhile. All numbers are medians of {rounds} rounds of "
-    "{seconds} s, each with a fresh server, in turn, unless the text says otherwise. Answers are "
-    "checked before and after each measurement. Most budgets are ratios within the run, because "
-    "absolute times differ from machine to machine."
+    "Every server runs alone on one core with one worker, the load on another: wrk, or what the "
+    "text names. CPU is user and system time of the server's whole process tree, RSS that of its "
+    'largest process; "others" is the share of the server\'s core that went to anybody else '
+    "meanwhile. All numbers are medians of {rounds} rounds of {seconds} s, each with a fresh "
+    "server, in turn, unless the text says otherwise. Answers are checked before and after each "
+    "measurement. Most budgets are ratios within the run, because absolute times differ from "
+    "machine to machine."
 )
 
 

@@ -30,6 +30,7 @@ from benchmarks.report import Run
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import SERVERS
+from benchmarks.tables import tables
 from benchmarks.together import together
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     **{scenario.name: functools.partial(compare, scenario) for scenario in SCENARIOS},
     "together": together,
     "overload": overload,
+    "tables": tables,
     "at-rest": at_rest,
     "compilation": compilation,
     "peers": peers,

@@ -6,17 +6,20 @@ when it needs another server); the harness and the report stay as they are.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import joblib
+import numpy as np
 import pandas as pd
 from examples.train_churn_synthetic import CUSTOMER, synthetic_customers, train
 from sklearn.ensemble import GradientBoostingClassifier
 
-from benchmarks.budgets import Metric
-from benchmarks.harness import Load
+from benchmarks import bodies
+from benchmarks.budgets import GRPC_LOAD, TENSOR_LOADS, Metric
+from benchmarks.loads import GRPC, GRPC_HEADERS, Load
+from benchmarks.model_alone import TENSOR_BYTES
 from benchmarks.servers import Site
 
 ONE_ROW = "one-row"
@@ -25,21 +28,31 @@ COMPARED = ("floor", "usual recipe", "foretell")
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A column of a comparison: a server's `metric` over `of`'s, or the other way round."""
+    """A column of a comparison: a server's `metric` over that of `of`, together, or under it."""
 
     title: str
-    of: str
+    of: tuple[str, ...]
     metric: Metric
     way: Literal["over", "under"] = "over"
 
 
 ROW_RATIOS = (
-    Ratio("CPU, × floor", "floor", "cpu_us"),  # noqa: RUF001
-    Ratio("usual recipe's CPU, × this", "usual recipe", "cpu_us", "under"),  # noqa: RUF001
+    Ratio("CPU, × floor", ("floor",), "cpu_us"),  # noqa: RUF001
+    Ratio("usual recipe's CPU, × this", ("usual recipe",), "cpu_us", "under"),  # noqa: RUF001
 )
 BULK_RATIOS = (
-    Ratio("CPU, × lower bound", "lower bound", "cpu_us"),  # noqa: RUF001
-    Ratio("p50, × lower bound", "lower bound", "p50_ms"),  # noqa: RUF001
+    Ratio("CPU, × lower bound", ("lower bound",), "cpu_us"),  # noqa: RUF001
+    Ratio("p50, × lower bound", ("lower bound",), "p50_ms"),  # noqa: RUF001
+)
+GRPC_RATIOS = (
+    Ratio("CPU, × floor", ("floor",), "cpu_us"),  # noqa: RUF001
+    Ratio("CPU, × Foretell over gRPC", ("foretell over gRPC",), "cpu_us"),  # noqa: RUF001
+    Ratio("CPU, × Foretell over REST", ("foretell over REST",), "cpu_us"),  # noqa: RUF001
+)
+_SUM = ("echo", "model alone")
+TENSOR_RATIOS = (
+    Ratio("CPU, × echo + model", _SUM, "cpu_us"),  # noqa: RUF001
+    Ratio("p50, × echo + model", _SUM, "p50_ms"),  # noqa: RUF001
 )
 
 
@@ -71,6 +84,14 @@ def linear(folder: Path) -> Site:
     """The synthetic churn example as it is: StandardScaler and logistic regression."""
     train(folder / "model")
     return _site(folder)
+
+
+def dense(folder: Path) -> Site:
+    """The same, of which the sample says that all four inputs are real numbers."""
+    site = linear(folder)
+    sample = site.model_folder / "sample.csv"
+    pd.read_csv(sample).astype(np.float64).to_csv(sample, index=False)
+    return site
 
 
 def _site(folder: Path) -> Site:
@@ -122,6 +143,59 @@ def _many_rows(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
     ]
 
 
+def _one_row_both_ways(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
+    """The example customer over 32 connections of HTTP/1.1, or 4 of HTTP/2 with 8 calls each."""
+    (over_http,) = one_row(site, [32], seconds)
+    call = replace(
+        over_http,
+        name=GRPC_LOAD,
+        path="/prediction.PredictionService/Predict",
+        body=bodies.predict_message(list(CUSTOMER.values())),
+        connections=4,
+        streams=8,
+        protocol=GRPC,
+        headers=GRPC_HEADERS,
+        read=bodies.predicted,
+    )
+    return [replace(over_http, name=GRPC_LOAD), call]
+
+
+def _tensors(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
+    """Customers in one tensor of 1 MiB, as the Open Inference Protocol has it."""
+    customers, _labels = synthetic_customers(TENSOR_BYTES // 16, seed=9)
+    matrix = customers.to_numpy(np.float32)
+    sent = pd.DataFrame(matrix.astype(np.float64), columns=customers.columns)
+    labels, probabilities = _answers(site.model_folder, sent)
+    answer = {"prediction": labels, "probability": probabilities}
+    over_rest, over_grpc = TENSOR_LOADS
+    body, headers = bodies.tensor_body(matrix)
+    return [
+        Load(
+            over_rest,
+            bodies.INFER_PATH,
+            body,
+            1,
+            seconds,
+            answer,
+            whole=True,
+            headers=headers,
+            read=bodies.inferred,
+        ),
+        Load(
+            over_grpc,
+            "/inference.GRPCInferenceService/ModelInfer",
+            bodies.infer_message(matrix),
+            1,
+            seconds,
+            answer,
+            whole=True,
+            protocol=GRPC,
+            headers=GRPC_HEADERS,
+            read=bodies.inferred_by_message,
+        ),
+    ]
+
+
 SCENARIOS = (
     Scenario(
         ONE_ROW,
@@ -162,5 +236,35 @@ SCENARIOS = (
         BULK_RATIOS,
         boosted,
         _many_rows,
+    ),
+    Scenario(
+        "grpc",
+        "One row over gRPC",
+        "The gradient boosting model, one row a call, asked 32 times at once: by h2load with "
+        "`prediction.PredictionService/Predict`, 8 calls on each of 4 connections, or by wrk with "
+        "`/predict` over 32 connections (the floor, and Foretell over REST). The floor is nginx "
+        "returning the bytes of the JSON answer. grpcio's own servers are "
+        "`benchmarks/grpcio_server.py`, as grpcio's documentation writes them: the same messages, "
+        "made from the published `prediction.proto`, and the same ONNX file.",
+        ("floor", "foretell over REST", "foretell over gRPC", "grpcio", "grpcio.aio"),
+        GRPC_RATIOS,
+        boosted,
+        _one_row_both_ways,
+    ),
+    Scenario(
+        "tensors",
+        "A tensor of 1 MiB",
+        "65,536 rows of four numbers in one FP32 tensor, through the Open Inference Protocol: "
+        "`/v2/models/churn/infer` with the binary tensor extension (sent by "
+        "`benchmarks/one_by_one.py`), and `ModelInfer` (by h2load), one at a time. The answer is "
+        "1.5 MiB of binary tensors. The model is the scaler and logistic regression: it costs "
+        "least, so that the rest shows. The echo is `benchmarks/echo.py`: on the same server, it "
+        "sends the request's bytes back. The model alone is one call of ONNX Runtime on a matrix "
+        "that is ready (`benchmarks/model_alone.py`). The budget is judged by CPU per request, as "
+        "for many rows: the median time beside it includes the client's own work on both sides.",
+        ("foretell", "echo", "model alone"),
+        TENSOR_RATIOS,
+        dense,
+        _tensors,
     ),
 )

@@ -10,14 +10,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import BenchFailed, Script, Server, find_tool
+from benchmarks.loads import GRPC, HTTP
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+PROTOS = ROOT / "src" / "foretell" / "codecs" / "protos"
 FORETELL = str(Path(sys.executable).with_name("foretell"))
 
 
@@ -130,20 +132,68 @@ def serve(folder: Path, *told: str) -> Server:
     """Foretell, serving the repository in `folder` with one worker and the flags `told`."""
     port = free_port()
     argv = (FORETELL, "serve", str(folder), "--bind", f"127.0.0.1:{port}", *told)
-    return Server("foretell", argv, f"http://127.0.0.1:{port}/health/ready")
+    ready = f"http://127.0.0.1:{port}/health/ready"
+    return Server("foretell", argv, ready, speaks=(HTTP, GRPC))
 
 
-def lower_bound(site: Site) -> Script:
-    """What a request cannot do without, in one process: benchmarks/lower_bound.py."""
+def foretell_over(protocol: str, name: str) -> Callable[[Site], Server]:
+    """Foretell, for the loads of one protocol."""
+    return lambda site: replace(foretell(site), name=name, speaks=(protocol,))
+
+
+def grpcio(kind: str, name: str) -> Callable[[Site], Server]:
+    """grpcio's own server on the same ONNX file: benchmarks/grpcio_server.py."""
+
+    def prepared(site: Site) -> Server:
+        folder, port = site.own("grpcio"), free_port()
+        generate(PROTOS / "prediction.proto", folder)
+        argv = (sys.executable, "-m", "benchmarks.grpcio_server", kind, str(graph_of(site)))
+        env = {"PORT": str(port), "FOLDER": str(folder)}
+        ready = f"grpc://127.0.0.1:{port}/prediction.PredictionService/HealthCheck"
+        return Server(name, argv, ready, env, speaks=(GRPC,))
+
+    return prepared
+
+
+def generate(proto: Path, folder: Path) -> None:
+    """The Python modules of a .proto file, in `folder`. Raises BenchFailed."""
+    told = ["-I", str(proto.parent), f"--python_out={folder}", f"--grpc_python_out={folder}"]
+    argv = [sys.executable, "-m", "grpc_tools.protoc", *told, proto.name]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchFailed(f"grpc_tools failed: {done.stderr.strip()}")
+
+
+def echo(_: Site) -> Server:
+    """What carrying a body there and back costs on Foretell's server: benchmarks/echo.py."""
+    port = free_port()
+    argv = (sys.executable, "-m", "benchmarks.echo")
+    ready, env = f"http://127.0.0.1:{port}/", {"PORT": str(port)}
+    return Server("echo", argv, ready, env, speaks=(HTTP, GRPC), echoes=True)
+
+
+def graph_of(site: Site) -> Path:
+    """The ONNX file that Foretell made of the site's model. Raises BenchFailed."""
     graph = repository(site) / "churn" / "1.0.0" / "model.onnx"
     if not graph.exists():
         raise BenchFailed("the model was not compiled, so there is no graph to compare with")
-    return Script("lower bound", (sys.executable, "-m", "benchmarks.lower_bound", str(graph)))
+    return graph
+
+
+def script(name: str, module: str) -> Callable[[Site], Script]:
+    """A program of this folder that gets the site's ONNX file."""
+    return lambda site: Script(name, (sys.executable, "-m", module, str(graph_of(site))))
 
 
 SERVERS: dict[str, Callable[[Site], Server | Script]] = {
     "floor": floor,
     "usual recipe": usual_recipe,
     "foretell": foretell,
-    "lower bound": lower_bound,
+    "lower bound": script("lower bound", "benchmarks.lower_bound"),
+    "foretell over REST": foretell_over(HTTP, "foretell over REST"),
+    "foretell over gRPC": foretell_over(GRPC, "foretell over gRPC"),
+    "grpcio": grpcio("threads", "grpcio"),
+    "grpcio.aio": grpcio("asyncio", "grpcio.aio"),
+    "echo": echo,
+    "model alone": script("model alone", "benchmarks.model_alone"),
 }

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
 from benchmarks.budgets import Verdict, at_most
-from benchmarks.harness import Load, Server, check_answer, measure, running, under
+from benchmarks.harness import Server, check_answer, measure, running, under
+from benchmarks.loads import Load
 from benchmarks.percentiles import medians
 from benchmarks.scenarios import boosted, one_row
 from benchmarks.sections import Effort, Section, kept

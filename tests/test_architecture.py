@@ -44,11 +44,14 @@ ROOMS = {
     "runtimes": _room("core", FRAMEWORKS),
     "packing": _room("core runtimes", PACKING),
     "engine": _room("core runtimes", "fsspec msgspec numpy redis"),
-    "transports.rest": _room(DOOR, "fastapi fastapi_offline msgspec numpy starlette"),
-    "transports.grpc": _room(DOOR, "google numpy"),
+    "transports.asgi": _room("", "starlette"),
+    "transports.rest": _room(
+        f"{DOOR} transports.asgi", "fastapi fastapi_offline msgspec numpy starlette"
+    ),
+    "transports.grpc": _room(f"{DOOR} transports.asgi", "google numpy starlette"),
     "transports.stream": _room(DOOR, "faststream numpy"),
     "transports.batch": _room(DOOR, "numpy pyarrow pyspark ray"),
-    "client": _room("core codecs", "grpc httpx numpy"),
+    "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),
     "deploy": _room("core", "jinja2 numpy yaml"),
     "loadtest": _room("core client", "hdrh matplotlib numpy"),
@@ -71,6 +74,7 @@ EXCEPTABLE = ("file-lines", "function-lines", "parameters", "files", "type-ignor
 EXCEPTIONS: dict[str, str] = {
     "parameters foretell/packing/package.py::pack": "one keyword for each flag of foretell pack",
     "parameters foretell/app/cli.py::pack": "one parameter for each flag of foretell pack",
+    "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 
 

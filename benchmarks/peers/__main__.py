@@ -5,8 +5,9 @@
     python -m benchmarks.peers --install               # only make the virtual environments
 
 Each peer gets a virtual environment in .bench/venvs (some 4 GB together), made when it is
-first needed. Needs Linux, two cores, nginx, wrk and util-linux, as the other benchmarks do, and
-Debian's python3.11-venv for Triton. A peer that can't be had is reported with its reason.
+first needed. Needs what the other benchmarks do: Linux, two cores, nginx, wrk, h2load and
+util-linux; and Debian's python3.11-venv for Triton. A peer that can't be had is reported with
+its reason.
 
 Exit codes: 0 no budget was missed, 1 one was, 2 the benchmark could not run.
 """

@@ -13,7 +13,7 @@ BUDGETS = (
             f"the same ONNX file, 32 connections: {peer}'s CPU per request over Foretell's",
             load_name(32),
             server_name(peer, ONNX),
-            server_name(FORETELL, ONNX),
+            (server_name(FORETELL, ONNX),),
             "cpu_us",
             at_least(times),
         )
@@ -26,7 +26,7 @@ BUDGETS = (
         "the same ONNX file, 1 connection: Foretell's p50 over bare FastAPI + ONNX Runtime's",
         load_name(1),
         server_name(FORETELL, ONNX),
-        server_name("bare FastAPI", ONNX),
+        (server_name("bare FastAPI", ONNX),),
         "p50_ms",
         at_most(1.2),
     ),

@@ -20,7 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks import processes
-from benchmarks.harness import BenchFailed, Load, Measurement, Server, measure, running
+from benchmarks.harness import BenchFailed, Measurement, Server, measure, running
+from benchmarks.loads import Load
 from benchmarks.peers.table import Answer, load_name
 
 ANSWERS_WITHIN_S = 30.0

@@ -11,13 +11,26 @@ if TYPE_CHECKING:
     from foretell.app.local import load
     from foretell.app.settings import Settings
     from foretell.app.wiring import create_app
+    from foretell.client.clients import AsyncClient, Client
     from foretell.packing import pack
 
 __version__ = "0.1.0"
-__all__ = ["Field", "ForetellError", "Settings", "Signature", "create_app", "load", "pack"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Field",
+    "ForetellError",
+    "Settings",
+    "Signature",
+    "create_app",
+    "load",
+    "pack",
+]
 
 # Imported when they are first asked for: `import foretell` stays quick.
 _LATER = {
+    "AsyncClient": "foretell.client.clients",
+    "Client": "foretell.client.clients",
     "Settings": "foretell.app.settings",
     "create_app": "foretell.app.wiring",
     "load": "foretell.app.local",

@@ -10,6 +10,7 @@
     ├── Unauthenticated     no or wrong credentials
     ├── Forbidden           credentials that do not allow this
     ├── ModelFailed         the model's own code raised, or broke its signature
+    ├── NoAnswer            a client got none: no connection, a broken one, not our server
     ├── BadPackage          a package or model file that is altered, unsafe or unreadable
     ├── MissingExtra        an optional dependency is not installed
     ├── BadSettings         a setting, flag or variable that cannot be used
@@ -100,6 +101,12 @@ class ModelFailed(ForetellError):
     """The model's own code raised, or its answer broke its signature."""
 
     code = "model_failed"
+
+
+class NoAnswer(ForetellError):
+    """A client got no answer it can read: no connection, a broken one, or not a Foretell server."""
+
+    code = "no_answer"
 
 
 class BadPackage(ForetellError):

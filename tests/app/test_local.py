@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import foretell
-from foretell.app.local import batch_of
+from foretell.codecs.asking.rows import batch_of
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from foretell.app.scheduling import crowded, io_threads, schedule
+from foretell.app.serving.scheduling import crowded, io_threads, schedule
 from foretell.engine.dataplane import Traffic
 
 if not hasattr(os, "SCHED_BATCH"):

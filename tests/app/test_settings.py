@@ -1,11 +1,13 @@
 """Settings: three sources, one judge, and errors that name the fix."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from foretell.app.settings import Settings
+from foretell.app.settings import ClientSettings, Settings
+from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
 
 
@@ -32,6 +34,15 @@ def test_a_named_file_replaces_the_usual_one(tmp_path: Path) -> None:
     other.write_text("max_rows = 7")
     got = Settings.read(config=other, environ={})
     assert (got.workers, got.max_rows) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    "told", ["auto,churn=thread", ["auto,churn=thread"], ["auto", "churn=thread"]]
+)
+def test_several_words_may_stand_in_one_flag(told: object) -> None:
+    settings = Settings.read({"executor": told}, environ={})
+    assert settings.executor_of("churn") is ExecutorKind.THREAD
+    assert settings.executor_of("other") is ExecutorKind.AUTO
 
 
 def test_one_string_may_name_several_addresses() -> None:
@@ -79,3 +90,41 @@ def test_what_kubernetes_sets_for_a_service_called_foretell_is_left_alone() -> N
 
 def test_the_cache_follows_the_xdg_directories() -> None:
     assert read({"cache_dir": "/x"}).cache_dir == Path("/x")
+
+
+def test_a_client_has_settings_of_its_own_in_a_table_of_its_own() -> None:
+    toml = "workers = 2\n[client]\ntimeout_s = 5\nattempts = 2"
+    environ = {"FORETELL_CLIENT_API_KEY": "secret", "FORETELL_WORKERS": "3"}
+    assert read({}, toml, **environ).workers == 3
+    got = ClientSettings.read({"attempts": "7"}, environ=environ)
+    assert (got.timeout_s, got.attempts, got.api_key) == (5.0, 7, "secret")
+    assert "secret" not in repr(got)
+
+
+@pytest.mark.parametrize(
+    ("flags", "toml", "environ", "words"),
+    [
+        ({}, "client = 1", {}, "client in foretell.toml must be a table: [client]"),
+        (
+            {},
+            "[client]\ntimeout = 5",
+            {},
+            "'timeout' (from foretell.toml); did you mean 'timeout_s",
+        ),
+        ({}, "", {"FORETELL_CLIENT_KEY": "x"}, "(from the environment); did you mean"),
+        ({"balance": "rand"}, "", {}, "balance is 'rand' (from the command line), but must be"),
+        ({"timeout_s": "0"}, "", {}, "timeout_s is '0'"),
+        ({"keyfile": "x"}, "", {}, "certfile is missing"),
+    ],
+)
+def test_a_clients_mistakes_are_told_as_a_servers(
+    flags: dict[str, Any], toml: str, environ: dict[str, str], words: str
+) -> None:
+    Path("foretell.toml").write_text(toml)
+    with pytest.raises(BadSettings, match=re.escape(words)):
+        ClientSettings.read(flags, environ=environ)
+
+
+def test_what_a_client_is_told_is_no_business_of_a_server() -> None:
+    toml = "[client]\nnothing_known = 5"
+    assert read({}, toml, FORETELL_CLIENT_NOTHING="x").workers == 1

@@ -58,7 +58,7 @@ def test_every_budget_names_a_scenario_with_its_servers() -> None:
     scenarios = {scenario.name: scenario for scenario in SCENARIOS}
     for name, budgets in BUDGETS.items():
         for budget in budgets:
-            assert {budget.server, budget.against} <= set(scenarios[name].servers)
+            assert {budget.server, *budget.against} <= set(scenarios[name].servers)
     for scenario in SCENARIOS:
         assert set(scenario.servers) <= set(SERVERS)
 

@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 from benchmarks import compilation
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_some_models_and_says_of_which_budgets_it_knows_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from benchmarks.budgets import Verdict, at_most
 from benchmarks.conditions import Conditions
-from benchmarks.harness import BenchFailed, Load, Server, run_rounds
+from benchmarks.harness import BenchFailed, Server, run_rounds
+from benchmarks.loads import Load
 from benchmarks.report import Run
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import free_port

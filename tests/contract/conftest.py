@@ -97,10 +97,11 @@ def repository(originals: Originals, tmp_path_factory: pytest.TempPathFactory) -
     return made
 
 
-@pytest.fixture(scope="session", params=["h2corn", "uvicorn"])
+@pytest.fixture(scope="session", params=["h2corn", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, repository: Path) -> Iterator[Server]:
     """The application under each server that can run it."""
     arguments = ["--default-model", "churn", "--max-body-bytes", "8000000", "--max-rows", "100000"]
+    arguments += ["--executor", "auto,moody=thread"]
     with running(repository, *arguments, "--server", request.param) as server:
         yield server
 

@@ -1,6 +1,7 @@
 """A model in code that misbehaves when told to: what every door must survive."""
 
 import sys
+import time
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from foretell import Field, Signature
 from foretell.core.field import Datatype
 
 RAISE, EXIT, SHORT, NOT_A_NUMBER, INFINITE, TEXT = 666.0, 667.0, 668.0, 669.0, 670.0, 671.0
-NESTED, COMPLEX = 672.0, 673.0
+NESTED, COMPLEX, SLOW = 672.0, 673.0, 674.0
 
 
 class Moody:
@@ -22,6 +23,8 @@ class Moody:
         x = columns["x"]
         if RAISE in x:
             raise RuntimeError("a secret that stays in the log")
+        if SLOW in x:
+            time.sleep(0.3)
         if EXIT in x:
             sys.exit(3)
         if SHORT in x:

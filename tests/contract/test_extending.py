@@ -12,6 +12,10 @@ from foretell.app.wiring import create_app
 from foretell.transports.rest.app import RestApp
 
 ROW = {"features": [35.0, 24, 65.5, 1572.0]}
+INSTANCES = {"instances": [ROW["features"]]}
+TENSOR = {
+    "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW["features"]}],
+}
 
 
 @pytest.fixture
@@ -42,6 +46,10 @@ async def test_middleware_stands_around_the_hot_routes(app: RestApp) -> None:
         assert (reply.status_code, reply.headers["x-stamp"]) == (200, "seen")
         bad = await client.post("/predict", json={}, headers={"x-key": "good"})
         assert (bad.status_code, bad.json()["code"]) == (400, "invalid_input")
+        for path, body in (("/v2/models/churn/infer", TENSOR), ("/invocations", INSTANCES)):
+            assert (await client.post(path, json=body)).status_code == 401
+            reply = await client.post(path, json=body, headers={"x-key": "good"})
+            assert (reply.status_code, reply.headers["x-stamp"]) == (200, "seen")
 
 
 @pytest.mark.anyio
@@ -77,6 +85,12 @@ async def test_it_can_be_mounted_under_a_prefix(app: RestApp, prefix: str) -> No
         assert (await client.get(f"{prefix}/health/ready")).status_code == 200
         assert f"{prefix}/docs/static/swagger-ui.css" in (await client.get(f"{prefix}/docs")).text
         assert (await client.get(f"{prefix}/predict")).status_code == 405
+        told = await client.post(f"{prefix}/v2/models/churn/infer", json=TENSOR)
+        assert told.json()["outputs"][0]["data"] == [reply.json()["prediction"]]
+        assert (await client.get(f"{prefix}/v2/health/ready")).status_code == 200
+        v1 = await client.post(f"{prefix}/v1/models/churn:predict", json=INSTANCES)
+        assert v1.json() == {"predictions": [reply.json()["prediction"]]}
+        assert (await client.post(f"{prefix}/invocations", json=INSTANCES)).json() == v1.json()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Every failure, on every path and of every kind, has one shape and says what to do."""
 
+import gzip
 import socket
+import zlib
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +17,20 @@ from tests.servers import Server
 
 GOOD = b'{"age": 35.0, "tenure": 24, "monthly_charges": 65.5, "total_charges": 1572.0}'
 PATHS = ["/predict", "/models/churn/predict", "/models/churn/versions/1.0.0/predict"]
+
+
+INFER = "/v2/models/churn/infer"
+MATRIX = (
+    b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [35, 24, 65, 1572]}]}'
+)
+V1 = "/v1/models/churn:predict"
+EVERY = {  # each door's path, with a body it answers
+    "/predict": GOOD,
+    "/batch_predict": b'{"instances": [%s]}' % GOOD,
+    INFER: MATRIX,
+    V1: b'{"instances": [%s]}' % GOOD,
+    "/invocations": b'{"dataframe_records": [%s]}' % GOOD,
+}
 
 
 def leaves(kind: type[ForetellError]) -> set[type[ForetellError]]:
@@ -97,6 +113,26 @@ def test_bad_batches(
         ),
         ("POST", "/models/churn/versions/9/predict", 404, "not_found", "loaded are 1.10.0, 1.0.0"),
         ("POST", "/models/churn/versions/9/batch_predict", 404, "not_found", "no version '9'"),
+        ("POST", "/v2/models/none/infer", 404, "not_found", "served are churn, compiled"),
+        ("POST", "/v2/models/churn/versions/9/infer", 404, "not_found", "no version '9'"),
+        ("POST", "/v2/models//infer", 404, "not_found", "there is no route /v2/models//infer"),
+        ("POST", "/v1/models/none:predict", 404, "not_found", "there is no model 'none'"),
+        ("POST", "/v1/models/churn/versions/9:predict", 404, "not_found", "no version '9'"),
+        ("PUT", "/v2/models/churn/infer", 405, "method_not_allowed", "send POST"),
+        ("GET", "/v2/models/none", 404, "not_found", "there is no model 'none'"),
+        ("GET", "/v2/models/churn/versions/9", 404, "not_found", "no version '9'"),
+        ("GET", "/v2/models/none/ready", 404, "not_found", "there is no model 'none'"),
+        ("GET", "/v2/models/none/config", 404, "not_found", "there is no model 'none'"),
+        ("GET", "/v2/models/none/stats", 404, "not_found", "there is no model 'none'"),
+        ("GET", "/v1/models/none", 404, "not_found", "there is no model 'none'"),
+        ("GET", "/v2/repository/index", 405, "method_not_allowed", "send POST"),
+        ("GET", "/v2/nothing", 404, "not_found", "there is no route /v2/nothing"),
+        ("GET", "/v2/systemsharedmemory/status", 501, "not_implemented", "no shared memory"),
+        ("POST", "/v2/cudasharedmemory/region/a/register", 501, "not_implemented", "no shared"),
+        ("GET", "/v2/trace/setting", 501, "not_implemented", "no tracing by request"),
+        ("POST", "/v2/models/churn/trace/setting", 501, "not_implemented", "no tracing"),
+        ("GET", "/v2/logging", 501, "not_implemented", "no logging by request"),
+        ("POST", "/v2/models/churn/generate", 501, "not_implemented", "no text generation"),
         ("GET", "/models/none", 404, "not_found", "there is no model 'none'"),
         ("GET", "/nothing/here", 404, "not_found", "there is no route /nothing/here"),
         ("POST", "/predict/", 404, "not_found", "there is no route /predict/"),
@@ -120,9 +156,9 @@ def test_wrong_routes_and_methods(
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({"content-type": "text/csv"}, "the Content-Type is text/csv"),
-        ({"content-type": "multipart/form-data; boundary=x"}, "this route reads JSON"),
-        ({"content-encoding": "gzip"}, "the Content-Encoding is gzip"),
+        ({"content-type": "text/html"}, "the Content-Type is text/html"),
+        ({"content-type": "multipart/form-data; boundary=x"}, "this route reads application/json"),
+        ({"content-encoding": "br"}, "the Content-Encoding is br"),
     ],
 )
 def test_other_media_types(client: httpx.Client, headers: dict[str, str], words: str) -> None:
@@ -132,6 +168,45 @@ def test_other_media_types(client: httpx.Client, headers: dict[str, str], words:
         "unsupported_media_type",
         words,
     )
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_every_door_tells_of_failures_alike(client: httpx.Client, path: str) -> None:
+    good = EVERY[path]
+    assert client.post(path, content=good).status_code == 200
+    check(client.get(path), 405, "method_not_allowed", "GET is not possible here; send POST")
+    check(client.post(path, content=b""), 400, "invalid_input", "the body is empty")
+    check(client.post(path, content=b"{"), 400, "invalid_input", "not valid JSON")
+    check(client.post(path, content=b"\xff\x00"), 400, "invalid_input", "not valid JSON")
+    check(client.post(path, content=b" " * 8_000_001), 413, "too_large", "larger than 8000000")
+    for coding, words in (("gzip", "not readable as gzip"), ("br", "the Content-Encoding is br")):
+        refused = client.post(path, content=good, headers={"content-encoding": coding})
+        assert (refused.status_code, "error" in refused.json()) in {(400, True), (415, True)}
+        assert words in refused.json()["error"]
+    late = {"x-request-timeout-ms": "soon"}
+    check(client.post(path, content=good, headers=late), 400, "invalid_input", "milliseconds")
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_every_door_reads_compressed_bodies(client: httpx.Client, path: str) -> None:
+    good = EVERY[path]
+    plain = client.post(path, content=good).json()
+    for coding, packed in (("gzip", gzip.compress(good)), ("deflate", zlib.compress(good))):
+        reply = client.post(path, content=packed, headers={"content-encoding": coding})
+        assert reply.json() == plain
+    bomb = gzip.compress(b" " * 8_000_001)
+    refused = client.post(path, content=bomb, headers={"content-encoding": "gzip"})
+    check(refused, 413, "too_large", "larger than 8000000 bytes")
+
+
+@pytest.mark.parametrize("x", [moody.RAISE, moody.NOT_A_NUMBER])
+def test_a_model_that_fails_does_so_alike_at_every_door(client: httpx.Client, x: float) -> None:
+    infer = {"inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1.0, x]}]}
+    for path, body in (
+        ("/v2/models/moody/infer", infer),
+        ("/v1/models/moody:predict", {"instances": [1.0, x]}),
+    ):
+        check(client.post(path, json=body), 500, "model_failed", "model moody 1.0.0 failed")
 
 
 def test_too_many_rows(client: httpx.Client) -> None:

@@ -23,8 +23,9 @@ def test_the_server_does_what_its_document_says(server: Server, tmp_path: Path) 
             "--no-color",
             "--generation-database=none",
             # Whatever the fuzzer sends moody is answered as its signature says; the paths of a
-            # version have the same endpoints as the bare ones and would be tested twice.
-            "--exclude-path-regex=/versions/",
+            # version have the same endpoints as the bare ones and would be tested twice; what the
+            # protocols' bodies must be depends on themselves, as a tensor's data on its shape.
+            "--exclude-path-regex=/versions/|/infer$|:predict$|/invocations$",
         ],
         cwd=tmp_path,
         capture_output=True,

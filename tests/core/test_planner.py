@@ -74,6 +74,24 @@ def test_a_large_request_takes_turns_with_small_ones() -> None:
     ]
 
 
+@pytest.mark.parametrize(("part_rows", "cuts"), [(7, [7, 10]), (10, [10]), (99, [10])])
+def test_a_large_request_alone_may_run_in_parts_larger_than_a_batch(
+    part_rows: int, cuts: list[int]
+) -> None:
+    plan: BatchPlanner[str] = BatchPlanner(BatchLimits(4, 0.0, part_rows))
+    plan.offer("big", 10, 0.0)
+    plan.offer("small", 2, 0.0)
+    batches = []
+    while batch := plan.dispatch(1.0):
+        batches.append(batch)
+        plan.returned()
+    assert names(batches[0]) == ["big"]
+    assert names(batches[1]) == ["small"]  # the rest of the large one, 3 rows, has its turn later
+    big = [part for batch in batches for part in batch if part.ticket == "big"]
+    assert [part.stop for part in big] == cuts
+    assert plan.waiting_rows == 0
+
+
 def test_a_wait_is_kept_unless_the_batch_is_full() -> None:
     plan = planner(max_batch_rows=4, max_wait_s=0.5)
     plan.offer("a", 1, 1.0)

@@ -74,12 +74,16 @@ NUMERIC_FIELDS = st.builds(
 )
 
 
-@given(NUMERIC_FIELDS, st.lists(NUMBERS, min_size=1, max_size=5))
-def test_a_column_is_judged_like_its_values(field: Field, values: list[float]) -> None:
-    try:
-        column = np.array(values, dtype=np.float64)
-    except OverflowError:
-        return
+@given(
+    NUMERIC_FIELDS,
+    st.lists(NUMBERS, min_size=1, max_size=5),
+    st.sampled_from([np.float64, np.float32, np.float16]),
+)
+def test_a_column_is_judged_like_its_values(
+    field: Field, values: list[float], dtype: type[np.floating[Any]]
+) -> None:
+    with np.errstate(over="ignore"):
+        column = np.array(values, dtype=np.float64).astype(dtype)
     one_by_one: list[Any] | None
     try:
         one_by_one = [field.accept(value) for value in column.tolist()]

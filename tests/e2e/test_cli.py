@@ -42,6 +42,7 @@ def test_pack_reports_what_it_made(trained: Path, tmp_path: Path) -> None:
     assert (told["name"], told["version"], told["trusted"]) == ("churn", "1.1.0", False)
 
 
+@pytest.mark.slow
 def test_pack_refuses_what_it_cannot_serve(trained: Path, tmp_path: Path) -> None:
     ended = run("pack", trained / "scaler.pkl", "-o", tmp_path, "--json")
     assert ended.returncode == 1
@@ -70,7 +71,7 @@ def test_inspect_finds_an_altered_package(own_churn: Path) -> None:
     assert "altered" in ended.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["pack"], ["inspect"], ["serve"]])
+@pytest.mark.parametrize("command", [[], ["pack"], ["inspect"], ["serve"], ["predict"]])
 def test_every_command_has_help(command: list[str]) -> None:
     ended = run(*command, "--help")
     assert ended.returncode == 0
@@ -82,6 +83,13 @@ def test_serve_help_shows_every_setting() -> None:
 
     words = run("serve", "--help").stdout
     assert all(f"--{name.replace('_', '-')}"[:20] in words for name in Settings.model_fields)
+
+
+def test_predict_help_shows_every_setting() -> None:
+    from foretell.app.settings import ClientSettings
+
+    words = run("predict", "--help").stdout
+    assert all(f"--{name.replace('_', '-')}" in words for name in ClientSettings.model_fields)
 
 
 def test_a_misspelt_flag_names_the_nearest_one(tmp_path: Path) -> None:

@@ -16,8 +16,18 @@ from tests.servers import running
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CLIENTS = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+PYTHON_CLIENT = (ROOT / "docs" / "python_client.md").read_text(encoding="utf-8")
+
+
+def blocks_of(page: str) -> list[tuple[str, str]]:
+    """The kinds and texts of a page's blocks of code."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks_of(README)
 
 
 def commands() -> Iterator[list[str]]:
@@ -29,14 +39,13 @@ def commands() -> Iterator[list[str]]:
                 yield words[1:]
 
 
-def requests() -> Iterator[tuple[str, str, dict[str, object]]]:
-    """Every curl of the README: its path, its body, and the answer printed below it."""
-    for (kind, text), (after, answer) in pairwise(BLOCKS):
+def requests(page: str) -> Iterator[tuple[list[str], str, dict[str, object]]]:
+    """Every curl of a page: its words, its path, and the answer printed below it."""
+    for (kind, text), (after, answer) in pairwise(blocks_of(page)):
         words = shlex.split(text.replace("\\\n", " ")) if not kind else []
         if words[:1] == ["curl"]:
             assert after == "json", f"no answer is shown below {words}"
-            path = words[1].removeprefix("http://127.0.0.1:8000")
-            yield path, words[words.index("-d") + 1], json.loads(answer)
+            yield words, words[1].removeprefix("http://127.0.0.1:8000"), json.loads(answer)
 
 
 @pytest.fixture
@@ -74,18 +83,50 @@ def test_the_commands_work_as_written(reader: Path) -> None:
     assert len(taken) >= 3
 
 
-def test_the_requests_get_answers_of_the_shape_shown(churn: Path) -> None:
-    told = list(requests())
-    assert [path for path, _, _ in told] == ["/predict", "/batch_predict"]
+@pytest.mark.parametrize(
+    ("page", "paths"),
+    [
+        (README, ["/predict", "/batch_predict"]),
+        (CLIENTS, ["/v2/models/churn/infer", "/v1/models/churn:predict", "/invocations"]),
+    ],
+)
+def test_the_requests_get_answers_of_the_shape_shown(
+    churn: Path, page: str, paths: list[str]
+) -> None:
+    told = list(requests(page))
+    assert [path for _, path, _ in told] == paths
     with running(churn) as server:
-        for path, body, shown in told:
-            reply = httpx.post(server.url + path, content=body)
+        for words, path, shown in told:
+            reply = httpx.post(server.url + path, content=words[words.index("-d") + 1])
             assert reply.status_code == 200, reply.text
-            got = reply.json()
-            assert list(got) == list(shown)
-            assert got["model_version"] == shown["model_version"]
-            for key, value in shown.items():
-                assert type(got[key]) is type(value)
+            assert shape_of(reply.json()) == shape_of(shown)
+
+
+def shape_of(told: object) -> object:
+    """What an answer looks like: its keys, and the types of its values; texts stay."""
+    match told:
+        case dict():
+            return [(key, shape_of(value)) for key, value in told.items()]
+        case list():
+            return [shape_of(value) for value in told]
+        case str():
+            return told
+        case _:
+            return type(told)
+
+
+def test_the_client_of_triton_works_as_written(churn: Path) -> None:
+    code = next(text for kind, text in blocks_of(CLIENTS) if kind == "python")
+    with running(churn) as server:
+        address = server.url.removeprefix("http://")
+        ended = subprocess.run(
+            [sys.executable, "-c", code.replace("127.0.0.1:8000", address)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert re.fullmatch(r"\[[01] [01]\] \[\[.*\]\s+\[.*\]\]\s*", ended.stdout), ended.stdout
 
 
 def test_the_python_runs_as_written(reader: Path) -> None:
@@ -101,12 +142,38 @@ def test_the_python_runs_as_written(reader: Path) -> None:
     assert "FastAPI" in ended.stdout
 
 
-def test_every_route_in_the_table_exists(churn: Path) -> None:
-    listed = re.findall(r"^\| `(?:GET|POST) [^|]*", README, flags=re.MULTILINE)
-    paths = {path for cell in listed for path in re.findall(r"(/[\w/{}.…]*)`", cell)}
-    assert "/health/live" in paths
+@pytest.mark.parametrize("page", [README, CLIENTS])
+def test_every_route_in_the_table_exists(churn: Path, page: str) -> None:
+    listed = re.findall(r"^\| `(?:GET|POST) [^|]*", page, flags=re.MULTILINE)
+    paths = {path for cell in listed for path in re.findall(r"(/[\w/{}.:…]*)`", cell)}
+    assert {"/health/live", "/v2/health/live"} & paths
     with running(churn) as server:
         for path in paths - {"/batch_predict"}:
             url = path.replace("{name}", "churn").replace("{version}", "1.0.0")
             status = httpx.get(server.url + url).status_code
             assert status in (200, 405), (path, status)
+
+
+def test_the_clients_examples_run_as_written(churn: Path, reader: Path) -> None:
+    with running(churn) as server:
+        asked = 0
+        for kind, text in BLOCKS + blocks_of(PYTHON_CLIENT):
+            told = text.replace("http://127.0.0.1:8000", server.url)
+            runs: list[list[str]] = []
+            if kind == "python" and "Client(" in text:
+                runs.append(["-c", told])
+            elif not kind:
+                lines = [line for line in told.splitlines() if line.startswith("foretell predict")]
+                runs += [["-m", *shlex.split(line)] for line in lines]
+            for words in runs:
+                ended = subprocess.run(
+                    [sys.executable, *words],
+                    cwd=reader,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert ended.returncode == 0, (words, ended.stderr)
+                assert ended.stdout
+                asked += 1
+    assert asked == 9

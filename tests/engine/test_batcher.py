@@ -64,6 +64,25 @@ def test_requests_of_one_turn_run_together_and_each_gets_its_own() -> None:
     assert model.batches == [[1, 2, 3, 4]]
 
 
+@pytest.mark.parametrize(
+    ("most_rows", "sizes"),
+    [(None, [2, 2, 2, 1]), (1, [1] * 7), (3, [3, 3, 1]), (6, [5, 2])],
+    ids=["unknown", "slow", "between", "quick"],
+)
+def test_parts_are_larger_than_a_batch_only_where_they_are_known_to_be_short(
+    most_rows: int | None, sizes: list[int]
+) -> None:
+    model = Doubling()
+
+    async def scene() -> list[Any]:
+        limits = BatchLimits(max_batch_rows=2, max_part_rows=5)
+        batcher = Batcher(InlineExecutor(model, most_rows), limits, AdmissionLimits(100))
+        return await gathered(batcher.submit(of(*range(7)), CALL))
+
+    assert asyncio.run(scene()) == [[0, 2, 4, 6, 8, 10, 12]]
+    assert [len(batch) for batch in model.batches] == sizes
+
+
 def test_an_idle_model_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> list[Any]:
         loop = asyncio.get_running_loop()

@@ -145,6 +145,7 @@ def forged() -> dict[str, tuple[Any, str]]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", list(forged()))
 def test_what_only_a_forger_makes_is_refused_before_it_is_loaded(what: str, tmp_path: Path) -> None:
     payload, said = forged()[what]

@@ -1,4 +1,4 @@
-"""The command line: `foretell pack`, `foretell inspect`, `foretell serve`.
+"""The command line: `foretell pack`, `inspect`, `serve`, `predict`.
 
 Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
 or a setting cannot be used, 130 interrupted.
@@ -18,7 +18,7 @@ from rich.console import Console
 import foretell
 from foretell.app import flags
 from foretell.app.reports import printable
-from foretell.app.settings import Settings
+from foretell.app.settings import ClientSettings, Settings
 from foretell.errors import BadSettings, ForetellError
 
 app = typer.Typer(
@@ -146,22 +146,85 @@ def inspect(
             show_file(_stdout, inspection)
 
 
-def serve(targets: list[str], config: Path | None, **told: Any) -> None:
+def serve(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET…", help="Repositories, packages or model files, in any mix."
+        ),
+    ],
+    config: flags.Config = None,
+    **told: Any,
+) -> None:
     """Serve models over HTTP.
 
     Settings come from foretell.toml (max_rows = 1000), then from variables
     (FORETELL_MAX_ROWS=1000), then from these flags (--max-rows 1000); the last one wins.
     """
-    from foretell.app import servers, wiring
-    from foretell.app.starting import find_packages, stop_quietly
+    from foretell.app import wiring
+    from foretell.app.serving import servers
+    from foretell.app.serving.starting import find_packages, stop_quietly
 
     stop_quietly()
     settings = Settings.read(flags.given(told), config=config)
     packages = find_packages(targets, settings)
-    servers.run(functools.partial(wiring.build, packages, settings), settings)
+    switches = wiring.switches_of(packages)
+    servers.run(functools.partial(wiring.build, packages, settings, switches), settings)
 
 
-app.command()(flags.with_settings(serve))
+app.command()(flags.with_settings(Settings, serve))
+
+
+def predict(
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL",
+            help="A server: http(s)://HOST:PORT or grpc(s)://HOST:PORT. Several with commas "
+            "between them; URL=WEIGHT for --balance weighted.",
+        ),
+    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model to ask.")],
+    row: Annotated[
+        str | None,
+        typer.Argument(metavar="JSON", help="A row as an object or an array, or an array of rows."),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file of rows: .json, .ndjson, .csv or .parquet; - reads stdin, as does "
+            "leaving out both.",
+        ),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="The version to ask; the served one if not given.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="What --balance hash chooses the server by.")
+    ] = None,
+    as_json: AsJson = False,
+    config: flags.Config = None,
+    **told: Any,
+) -> None:
+    """Ask a running server for predictions.
+
+    Rows are judged by the model's signature before they are sent. On a terminal the answer is a
+    table, in a pipe a row of JSON a line. Settings come from [client] of foretell.toml
+    (timeout_s = 5), from variables (FORETELL_CLIENT_TIMEOUT_S=5) and from flags.
+    """
+    from foretell.app import predicting
+
+    settings = ClientSettings.read(flags.given(told), config=config)
+    with predicting.client_of(url, settings) as client:
+        signature = client.signature(model, version=version)
+        found = predicting.rows_of(row, rows, sys.stdin.buffer, signature)
+        answer = client.predict(model, found, version=version, key=key)
+    for line in predicting.shown(_stdout, answer, as_json=as_json):
+        typer.echo(line)
+
+
+app.command()(flags.with_settings(ClientSettings, predict))
 
 
 def _print_json(told: object) -> None:
@@ -179,7 +242,9 @@ def _guarded(run: Callable[[], Any], arguments: list[str]) -> int:
         run()
     except ForetellError as error:
         if "--json" in arguments:
-            _print_json({"error": error.message, "code": error.code})
+            where = {"field": error.field, "row": error.row}
+            told = {name: value for name, value in where.items() if value is not None}
+            _print_json({"error": error.message, "code": error.code, **told})
         _stderr.print("[bold red]error:[/] ", end="")
         _stderr.print(printable(error.message), markup=False)
         return 2 if isinstance(error, BadSettings) else 1

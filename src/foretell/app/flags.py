@@ -1,4 +1,4 @@
-"""The flags of `foretell serve`, derived from the fields of Settings."""
+"""The flags of a command, derived from the fields of its settings."""
 
 import functools
 import inspect
@@ -9,39 +9,32 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from foretell.app.settings import CONFIG_FILE, Settings
+from foretell.app.settings import CONFIG_FILE, Readable
 
 Command = Callable[..., None]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"A settings file; ./{CONFIG_FILE} is read when it is there.", show_default=False
+    ),
+]
+
+_ALSO = {"timeout_s": ("--timeout",)}
 
 
-def with_settings(command: Command) -> Command:
-    """`command` with targets, --config, and one flag for each setting in its signature.
+def with_settings(settings: type[Readable], command: Command) -> Command:
+    """`command` with one flag for each setting, in the place of its `**told`.
 
-    Values stay text here: Settings alone judges them, whichever way they came.
+    Values stay text here: the settings alone judge them, whichever way they came.
     """
+    own = inspect.signature(command).parameters.values()
     parameters = [
-        _parameter(
-            "targets",
-            Annotated[
-                list[str],
-                typer.Argument(
-                    metavar="TARGET…", help="Repositories, packages or model files, in any mix."
-                ),
-            ],
-            inspect.Parameter.empty,
+        *(
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in own
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ),
-        _parameter(
-            "config",
-            Annotated[
-                Path | None,
-                typer.Option(
-                    help=f"A settings file; ./{CONFIG_FILE} is read when it is there.",
-                    show_default=False,
-                ),
-            ],
-            None,
-        ),
-        *(_flag(name, field) for name, field in Settings.model_fields.items()),
+        *(_flag(name, field) for name, field in settings.model_fields.items()),
     ]
 
     @functools.wraps(command)
@@ -58,12 +51,6 @@ def given(told: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value not in (None, [])}
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
-    )
-
-
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     default = field.get_default(call_default_factory=True, validated_data={})
@@ -71,15 +58,21 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     words = f"{field.description}." + ("" if shown is None else f" [default: {shown}]")
     option: dict[str, Any] = {"help": words, "show_default": False}
     kind: Any
+    names: tuple[str, ...]
     if field.annotation is bool:
         kind, names = bool | None, (f"{flag}/--no-{flag.removeprefix('--')}",)
     elif get_origin(field.annotation) is tuple:
         kind, names = list[str] | None, (flag,)
         option["metavar"] = "ADDRESS" if name == "bind" else "[MODEL=]KIND"
     else:
-        kind, names = str | None, (flag,)
+        kind, names = str | None, (flag, *_ALSO.get(name, ()))
         option["metavar"] = _metavar(field.annotation)
-    return _parameter(name, Annotated[kind, typer.Option(*names, **option)], None)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[kind, typer.Option(*names, **option)],
+        default=None,
+    )
 
 
 def _metavar(annotation: Any) -> str:

@@ -1,19 +1,16 @@
 """A local model is a package loaded into this process: predictions without a server."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
-from foretell.core.batch import Batch
+from foretell.codecs.asking.rows import batch_of
 from foretell.core.field import Array
 from foretell.core.signature import Signature
 from foretell.engine import fleet
 from foretell.engine.executors.choosing import ExecutorKind
-from foretell.errors import BadPackage, InvalidInput
+from foretell.errors import BadPackage
 
 
 class LocalModel:
@@ -58,55 +55,3 @@ def load(target: str | Path) -> LocalModel:
         held = ", ".join(str(package.folder) for package in packages)
         raise BadPackage(f"{target} holds several versions; name one of {held}")
     return LocalModel(fleet.load(packages[0], kind=ExecutorKind.INLINE))
-
-
-def batch_of(signature: Signature, rows: Any) -> Batch:
-    """`rows`, in any of the forms of `LocalModel.predict`, as accepted inputs."""
-    library = type(rows).__module__.partition(".")[0]
-    if library == "pandas":
-        return _from_columns(signature, {str(name): _series(rows[name]) for name in rows.columns})
-    if library == "pyarrow":
-        columns = zip(rows.column_names, rows.columns, strict=True)
-        return _from_columns(signature, {n: c.to_numpy(zero_copy_only=False) for n, c in columns})
-    if isinstance(rows, np.ndarray):
-        if rows.ndim != 2 or rows.shape[1] != len(signature.inputs):
-            raise InvalidInput(
-                f"the array has shape {rows.shape}, but must be (n, {len(signature.inputs)})"
-            )
-        return _from_columns(signature, dict(zip(signature.input_names, rows.T, strict=True)))
-    if isinstance(rows, Mapping):
-        rows = [rows]
-    if not isinstance(rows, Sequence) or isinstance(rows, str):
-        raise InvalidInput(f"rows are a {type(rows).__name__}, but must be a list or a table")
-    accepted = []
-    for number, row in enumerate(rows):
-        try:
-            accepted.append(signature.accept_row(row))
-        except InvalidInput as error:
-            raise error.at_row(number) from None
-    if not accepted:
-        raise InvalidInput("there are no rows; give at least one")
-    return Batch.from_rows(signature.inputs, accepted)
-
-
-def _series(series: Any) -> Array:
-    """A pandas column as numpy; whatever pandas means by missing is None in object columns."""
-    plain: Array = series.to_numpy()
-    if plain.dtype.kind in "iufb":
-        return plain
-    boxed: Array = series.astype(object).where(series.notna(), None).to_numpy()
-    return boxed
-
-
-def _from_columns(signature: Signature, columns: Mapping[str, Array]) -> Batch:
-    for name in columns:
-        if name not in signature.input_names:
-            raise InvalidInput(f"there is no input {name!r}; leave the column out", field=name)
-    accepted = []
-    for field in signature.inputs:
-        if field.name not in columns:
-            raise InvalidInput(f"column {field.name!r} is missing", field=field.name)
-        accepted.append(field.accept_column(columns[field.name]))
-    if len(accepted[0]) == 0:
-        raise InvalidInput("there are no rows; give at least one")
-    return Batch.from_columns(signature.inputs, accepted)

@@ -16,7 +16,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -26,6 +26,8 @@ from foretell.errors import BadSettings
 
 PREFIX = "FORETELL_"
 CONFIG_FILE = "foretell.toml"
+TABLES = ("client",)
+"""The tables of the file, each for settings of their own; what stands outside is the server's."""
 
 # Kubernetes sets these in every pod when a Service is called "foretell".
 _SERVICE_VARIABLES = ("FORETELL_SERVICE_", "FORETELL_PORT")
@@ -37,10 +39,51 @@ def default_cache_dir(environ: Mapping[str, str]) -> Path:
     return Path(root) / "foretell"
 
 
-class Settings(BaseModel):
-    """How a server runs. Raises pydantic.ValidationError; `read` raises BadSettings."""
+class Readable(BaseModel):
+    """Settings that a file, the environment and flags may tell of.
+
+    With a `table` they stand in that table of the file, and in variables of that name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    table: ClassVar[str | None] = None
+
+    @classmethod
+    def read(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        config: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Settings from `config` (or ./foretell.toml, if there), the environment, and `flags`.
+
+        Raises BadSettings, which says where the value came from.
+        """
+        environ = os.environ if environ is None else environ
+        if config is None and Path(CONFIG_FILE).is_file():
+            config = Path(CONFIG_FILE)
+        told: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        for where, values in (
+            (str(config), _from_file(config, cls.table)),
+            ("the environment", _from_environment(environ, cls.model_fields, cls.table)),
+            ("the command line", flags or {}),
+        ):
+            for key, value in values.items():
+                if key not in cls.model_fields:
+                    raise _unknown(key, where, cls.model_fields)
+                if isinstance(value, bool) and cls.model_fields[key].annotation is not bool:
+                    raise BadSettings(f"{key} is {spoken(value)} (from {where}), which it can't be")
+                told[key], origin[key] = value, where
+        try:
+            return cls.model_validate(told)
+        except ValidationError as error:
+            raise BadSettings(_explain(cls, error, origin)) from None
+
+
+class Settings(Readable):
+    """How a server runs. Raises pydantic.ValidationError; `read` raises BadSettings."""
 
     bind: Annotated[
         tuple[str, ...],
@@ -81,6 +124,7 @@ class Settings(BaseModel):
     max_queue_rows: Annotated[
         int, Field(ge=1, description="The most rows that may wait for one model before 429")
     ] = 100_000
+    model_control: Annotated[bool, Field(description="Let requests load and unload models")] = False
     executor: Annotated[
         tuple[str, ...],
         Field(
@@ -106,8 +150,11 @@ class Settings(BaseModel):
     @field_validator("bind", "executor", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """One string may name several, with commas between them."""
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        """A string may name several, with commas between them, also one of many."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple) or not all(isinstance(w, str) for w in words):
+            return value
+        return tuple(part.strip() for word in words for part in word.split(","))
 
     @field_validator("bind")
     @classmethod
@@ -143,56 +190,79 @@ class Settings(BaseModel):
             raise ValueError(f"TLS needs both certfile and keyfile; {missing} is missing")
         return self
 
-    @classmethod
-    def read(
-        cls,
-        flags: Mapping[str, Any] | None = None,
-        *,
-        config: Path | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> Settings:
-        """Settings from `config` (or ./foretell.toml, if there), the environment, and `flags`.
 
-        Raises BadSettings, which says where the value came from.
-        """
-        environ = os.environ if environ is None else environ
-        if config is None and Path(CONFIG_FILE).is_file():
-            config = Path(CONFIG_FILE)
-        told: dict[str, Any] = {}
-        origin: dict[str, str] = {}
-        for where, values in (
-            (str(config), _from_file(config)),
-            ("the environment", _from_environment(environ, cls.model_fields)),
-            ("the command line", flags or {}),
-        ):
-            for key, value in values.items():
-                if key not in cls.model_fields:
-                    raise _unknown(key, where, cls.model_fields)
-                if isinstance(value, bool) and cls.model_fields[key].annotation is not bool:
-                    raise BadSettings(f"{key} is {spoken(value)} (from {where}), which it can't be")
-                told[key], origin[key] = value, where
-        try:
-            return cls.model_validate(told)
-        except ValidationError as error:
-            raise BadSettings(_explain(cls, error, origin)) from None
+class ClientSettings(Readable):
+    """How `foretell predict` asks servers; `[client]` in the file, FORETELL_CLIENT_* beside it."""
+
+    table: ClassVar[str | None] = "client"
+
+    timeout_s: Annotated[
+        float, Field(gt=0, description="How long a call may take, with all its retries")
+    ] = 30.0
+    api_key: Annotated[
+        str | None,
+        Field(
+            repr=False,
+            description="Sent as a bearer token; others see flags, so rather set "
+            "FORETELL_CLIENT_API_KEY",
+        ),
+    ] = None
+    balance: Annotated[
+        Literal["round_robin", "least_outstanding", "hash", "weighted"],
+        Field(description="Which of several servers takes a call"),
+    ] = "round_robin"
+    attempts: Annotated[
+        int, Field(ge=1, le=100, description="How often a call may be sent in all")
+    ] = 4
+    cafile: Annotated[
+        Path | None, Field(description="PEM certificates of the authorities to trust over TLS")
+    ] = None
+    certfile: Annotated[
+        Path | None, Field(description="The client's own PEM certificate, for servers that ask")
+    ] = None
+    keyfile: Annotated[Path | None, Field(description="The certificate's PEM private key")] = None
+
+    @model_validator(mode="after")
+    def _pair_tls_files(self) -> ClientSettings:
+        if self.keyfile is not None and self.certfile is None:
+            raise ValueError("keyfile is the key of a certificate; certfile is missing")
+        return self
+
+    @property
+    def cert(self) -> Path | tuple[Path, Path] | None:
+        """The client's certificate, as a client takes it."""
+        if self.certfile is None or self.keyfile is None:
+            return self.certfile
+        return self.certfile, self.keyfile
 
 
-def _from_file(config: Path | None) -> Mapping[str, Any]:
+def _from_file(config: Path | None, table: str | None) -> Mapping[str, Any]:
     if config is None:
         return {}
     try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
+        told = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"the settings file {config} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(f"the settings file {config} is not TOML: {error}") from error
+    tables = {name: told.pop(name, {}) for name in TABLES}
+    if table is None:
+        return told
+    if not isinstance(tables[table], dict):
+        raise BadSettings(f"{table} in {config} must be a table: [{table}]")
+    own: Mapping[str, Any] = tables[table]
+    return own
 
 
-def _from_environment(environ: Mapping[str, str], known: Iterable[str]) -> dict[str, str]:
+def _from_environment(
+    environ: Mapping[str, str], known: Iterable[str], table: str | None
+) -> dict[str, str]:
+    prefix = PREFIX if table is None else f"{PREFIX}{table.upper()}_"
+    others = () if table else tuple(f"{PREFIX}{name.upper()}_" for name in TABLES)
     told = {}
     for name, value in environ.items():
-        if name.startswith(PREFIX):
-            key = name.removeprefix(PREFIX).lower()
+        if name.startswith(prefix) and not name.startswith(others):
+            key = name.removeprefix(prefix).lower()
             if key in known or not name.startswith(_SERVICE_VARIABLES):
                 told[key] = value
     return told
@@ -209,7 +279,7 @@ def _unknown(key: str, where: str, known: Iterable[str]) -> BadSettings:
     return BadSettings(f"there is no setting {key!r} (from {where}){hint}")
 
 
-def _explain(cls: type[Settings], error: ValidationError, origin: Mapping[str, str]) -> str:
+def _explain(cls: type[Readable], error: ValidationError, origin: Mapping[str, str]) -> str:
     """The first failure as one sentence: which setting, from where, what it must be."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")

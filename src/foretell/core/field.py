@@ -108,6 +108,8 @@ _NUMPY = {
     },
 }
 
+_KINDS: dict[Datatype, type] = {Datatype.BOOL: bool, Datatype.BYTES: str}
+
 _EXPECTED = {Datatype.BOOL: "true or false", Datatype.BYTES: "a string"}
 
 
@@ -265,10 +267,12 @@ class Field:
                 field=self.name,
             )
         numeric = self.datatype.is_numeric and column.dtype.kind in "iuf"
-        if numeric and not self.closed and not self.shape:
+        if numeric and not self.closed:
             return self._accept_numbers(column)
         if column.dtype.kind == "b" and self.datatype is Datatype.BOOL:
             return column
+        if column.dtype.kind == "O" and self._takes_all(column):
+            return column if self._is_boxed else column.astype(self.datatype.numpy)
         scalar = replace(self, shape=()) if self.shape else self
         accepted = np.empty(column.shape, dtype=object)
         for place in np.ndindex(column.shape):
@@ -276,26 +280,43 @@ class Field:
                 accepted[place] = scalar.accept(column[place])
             except InvalidInput as error:
                 raise error.at_row(place[0]) from None
-        if self.nullable and not self.datatype.is_float:
-            return accepted
-        return accepted.astype(self.datatype.numpy)
+        return accepted if self._is_boxed else accepted.astype(self.datatype.numpy)
+
+    @property
+    def _is_boxed(self) -> bool:
+        """Whether a column of it is an object array."""
+        return self.datatype is Datatype.BYTES or (self.nullable and not self.datatype.is_float)
+
+    def _takes_all(self, column: Array) -> bool:
+        """Whether these are texts or booleans that `accept` would leave as they are."""
+        kind = _KINDS.get(self.datatype)
+        if kind is None:
+            return False
+        values = column.ravel().tolist()
+        kinds = set(map(type, values)) - ({type(None)} if self.nullable else set())
+        if kinds - {kind}:
+            return False
+        return not self.closed or set(values) <= {None, *(self.categories or ())}
 
     def _accept_numbers(self, column: Array) -> Array:
         low, high = self.bounds
+        # As float64: beside a narrower column, a bound beyond that column's range is infinity.
+        wide = (np.float64(low), np.float64(high)) if column.dtype.kind == "f" else (low, high)
         with np.errstate(invalid="ignore"):
-            good = (column >= low) & (column <= high)
+            good = (column >= wide[0]) & (column <= wide[1])
             if self.datatype.is_integer and column.dtype.kind == "f":
                 good &= column == np.floor(column)
                 if float(high) > high:  # as numpy compares: the nearest float is out of range
-                    good &= column < float(high)
+                    good &= column < wide[1]
         if self.nullable:
             good |= np.isnan(column)
         if not good.all():
-            row = int(np.argmin(good))
+            place = tuple(int(at) for at in np.unravel_index(np.argmin(good), good.shape))
+            scalar = replace(self, shape=()) if self.shape else self
             try:
-                self.accept(column[row])
+                scalar.accept(column[place])
             except InvalidInput as error:
-                raise error.at_row(row) from None
+                raise error.at_row(place[0]) from None
         return column.astype(self.datatype.numpy, copy=False)
 
     def fits(self, shape: tuple[int, ...]) -> bool:

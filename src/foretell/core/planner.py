@@ -9,6 +9,7 @@ Rules:
    `max_batch_rows`. Rows count, not requests.
 4. A request is split only if it is larger than a batch. Its parts run one at a time, and
    after each the rest goes to the end of the queue: it starves nobody, and nobody starves it.
+   A part may be larger than a batch where `max_part_rows` says so.
 """
 
 from collections import OrderedDict
@@ -23,10 +24,14 @@ Ticket = TypeVar("Ticket", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How large a batch may grow, in rows, and how long its first request may be kept."""
+    """How large a batch may grow, in rows, and how long its first request may be kept.
+
+    `max_part_rows` is for a large request's part, which runs alone; None: no more than a batch.
+    """
 
     max_batch_rows: int = 1024
     max_wait_s: float = 0.0
+    max_part_rows: int | None = None
 
 
 class Part(msgspec.Struct, Generic[Ticket], frozen=True):
@@ -84,9 +89,10 @@ class BatchPlanner(Generic[Ticket]):
             return batch
         _, first = waiting.popitem(last=False)
         if first.stop - first.start > room:
-            self.waiting_rows -= room
-            cut = first.start + room
-            waiting[first.ticket] = Part(first.ticket, cut, first.stop, first.arrived)
+            cut = min(first.start + (self._limits.max_part_rows or room), first.stop)
+            self.waiting_rows -= cut - first.start
+            if cut < first.stop:
+                waiting[first.ticket] = Part(first.ticket, cut, first.stop, first.arrived)
             return [Part(first.ticket, first.start, cut, first.arrived)]
         batch, rows = [first], first.stop - first.start
         while True:

@@ -7,7 +7,7 @@ and runs at the turn's end: no timer is armed unless a deadline or `max_wait_s` 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -32,11 +32,24 @@ Told = Callable[[Exception, Call], Exception]
 """What the caller of a request is told that a model failed with this error."""
 
 
-class Batcher:
-    """Runs the joined rows of concurrent requests on `executor`, where one version is loaded.
+@dataclass(slots=True)
+class Tally:
+    """What one version has done since it was loaded; times are sums, in seconds.
 
-    `requests` and `batches` count those that were run.
+    `last_run` is on the clock of the batcher.
     """
+
+    requests: int = 0
+    batches: int = 0
+    rows: int = 0
+    failed: int = 0
+    waited_s: float = 0.0
+    ran_s: float = 0.0
+    last_run: float | None = None
+
+
+class Batcher:
+    """Runs the joined rows of concurrent requests on `executor`, where one version is loaded."""
 
     def __init__(
         self,
@@ -48,17 +61,16 @@ class Batcher:
         told: Told = lambda error, call: error,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.requests = 0
-        self.batches = 0
+        self.tally = Tally()
         self._version = version
         self._told = told
         self._clock = clock
         self._executor = executor
         self._admission = admission
         self._pace = Pace()
-        if executor.most_rows is not None and executor.most_rows < limits.max_batch_rows:
-            limits = replace(limits, max_batch_rows=executor.most_rows)
-        self._planner: BatchPlanner[_Request] = BatchPlanner(limits, places=executor.places)
+        self._planner: BatchPlanner[_Request] = BatchPlanner(
+            _limited(limits, executor.most_rows), places=executor.places
+        )
         self._scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +137,7 @@ class Batcher:
     ) -> None:
         wanted: list[Part[_Request]] = []
         batches: list[Batch] = []
-        n_rows = 0
+        n_rows, arrived = 0, 0.0
         for part in parts:
             request, start, stop = part.ticket, part.start, part.stop
             deadline = request.call.deadline
@@ -137,11 +149,16 @@ class Batcher:
             wanted.append(part)
             batches.append(batch if stop - start == batch.n_rows else batch.slice(start, stop))
             n_rows += stop - start
+            arrived += part.arrived
         if not wanted:
             self._planner.returned()
             return
-        self.requests += len(wanted)
-        self.batches += 1
+        tally = self.tally
+        tally.requests += len(wanted)
+        tally.batches += 1
+        tally.rows += n_rows
+        tally.waited_s += len(wanted) * now - arrived
+        tally.last_run = now
         running = self._executor.run(batches)
         if isinstance(running, list):
             self._came_back(wanted, running, n_rows, self._clock() - now)
@@ -162,6 +179,7 @@ class Batcher:
     ) -> None:
         self._planner.returned()
         self._pace.record(n_rows, seconds)
+        self.tally.ran_s += seconds
         model, version = self._version
         for part, outcome in zip(parts, outcomes, strict=True):
             request = part.ticket
@@ -170,6 +188,7 @@ class Batcher:
                 continue  # it was cancelled, or its deadline passed
             if isinstance(outcome, Exception):
                 self._planner.withdraw(request)
+                self.tally.failed += 1
                 answer.set_exception(self._told(outcome, request.call))
             elif part.stop != request.batch.n_rows:
                 request.done_parts = request.done_parts or []
@@ -192,3 +211,15 @@ class Batcher:
     def close(self) -> None:
         """Let go of the executor."""
         self._executor.close()
+
+
+def _limited(limits: BatchLimits, most_rows: int | None) -> BatchLimits:
+    """The limits where no more than `most_rows` run at a time.
+
+    Only where that is known may a part be larger than a batch: it is short nevertheless.
+    """
+    if most_rows is None:
+        return replace(limits, max_part_rows=None)
+    batch = min(limits.max_batch_rows, most_rows)
+    part = min(limits.max_part_rows or batch, most_rows)
+    return replace(limits, max_batch_rows=batch, max_part_rows=part)

@@ -9,10 +9,11 @@ from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call, Target
 from foretell.core.planner import BatchLimits
-from foretell.engine.batcher import Batcher
+from foretell.engine.batcher import Batcher, Tally
 from foretell.engine.executors import ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Fleet
+from foretell.engine.switches import Switches
 from foretell.errors import ForetellError, ModelFailed
 
 _log = logging.getLogger("foretell.engine")
@@ -33,12 +34,15 @@ class DataPlane:
         fleet: Fleet,
         limits: BatchLimits | None = None,
         admission: AdmissionLimits | None = None,
+        switches: Switches | None = None,
     ) -> None:
         self.fleet = fleet
+        self.switches = switches or Switches(fleet.models)
+        self.limits = limits or BatchLimits()
         self._batchers = {
             (name, version): Batcher(
                 loaded.executor,
-                limits or BatchLimits(),
+                self.limits,
                 admission or AdmissionLimits(),
                 version=(name, version),
                 told=functools.partial(_told, f"{name} {version}"),
@@ -51,9 +55,11 @@ class DataPlane:
     def infer(self, target: Target, batch: Batch, call: Call) -> Awaitable[Answer]:
         """The answer to `batch`, whose rows `target`'s signature has accepted.
 
-        Raises NotFound and Overloaded at once; what is awaited raises DeadlineExceeded and
-        ModelFailed.
+        Raises NotFound, NotReady and Overloaded at once; what is awaited raises
+        DeadlineExceeded and ModelFailed.
         """
+        if self.switches.any_off:
+            self.switches.check(self.fleet.resolve(target).name)
         return (self._known.get(target) or self._find(target)).submit(batch, call)
 
     def _find(self, target: Target) -> Batcher:
@@ -68,8 +74,12 @@ class DataPlane:
 
     def traffic(self) -> Traffic:
         """The counts so far; may be asked from any thread."""
-        batchers = self._batchers.values()
-        return Traffic(sum(one.requests for one in batchers), sum(one.batches for one in batchers))
+        tallies = [batcher.tally for batcher in self._batchers.values()]
+        return Traffic(sum(one.requests for one in tallies), sum(one.batches for one in tallies))
+
+    def tally(self, model: str, version: str) -> Tally:
+        """What this version has done since it was loaded. Raises KeyError."""
+        return self._batchers[model, version].tally
 
     def close(self) -> None:
         """Let go of threads and processes."""

@@ -5,9 +5,9 @@ the user adds middleware; from then on it passes through that middleware like ev
 """
 
 import importlib.resources
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,14 +16,16 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import ForetellError
+from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
 from foretell.transports.rest import health, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
-from foretell.transports.rest.exchange import accepted_request_id, new_request_id
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
+from foretell.transports.rest.protocols import oip, oip_info, scoring
 
 
 @asynccontextmanager
@@ -33,10 +35,38 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.dataplane.close()
 
 
-class RestApp(FastAPI):
-    """An ASGI application that serves the data plane's models."""
+class Part(Protocol):
+    """An application for some paths: `table` has one for each path that is known beforehand."""
 
-    def __init__(self, dataplane: DataPlane, *, limits: RestLimits, version: str) -> None:
+    @property
+    def table(self) -> Mapping[str, ASGIApp]:
+        """The applications by path."""
+        ...
+
+    def owns(self, scope: Scope) -> bool:
+        """Whether a request is this part's, also one that it will refuse."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that it owns."""
+        ...
+
+
+class RestApp(FastAPI):
+    """An ASGI application that serves the data plane's models.
+
+    `beside` are the applications of other doors, which are asked for what REST does not own.
+    """
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        catalogue: Catalogue,
+        *,
+        limits: RestLimits,
+        version: str,
+        beside: Sequence[Part] = (),
+    ) -> None:
         super().__init__(
             title="Foretell",
             version=version,
@@ -50,9 +80,17 @@ class RestApp(FastAPI):
         )
         self.dataplane = dataplane
         self._limits = limits
-        self._hot = HotRoutes(dataplane, limits)
-        self.router.routes.insert(0, _HotRoute(self._hot))
-        self.include_router(health.routes(dataplane))
+        parts: list[Part] = [
+            HotRoutes(dataplane, limits),
+            oip.routes(dataplane, limits),
+            scoring.inference_routes(dataplane, limits),
+            *beside,
+        ]
+        self._table = {path: app for part in parts for path, app in part.table.items()}
+        self.router.routes[:0] = map(_PartRoute, parts)
+        self.include_router(health.routes(dataplane, catalogue))
+        self.include_router(oip_info.routes(dataplane, catalogue))
+        self.include_router(scoring.routes(dataplane, catalogue))
         _add_docs(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,9 +100,10 @@ class RestApp(FastAPI):
     def entry(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The same for a server that takes any callable: a hot route's own coroutine."""
         if scope["type"] == "http" and not self.user_middleware:
-            endpoint = self._hot.find(scope)
-            if endpoint is not None:
-                return self._hot.answer(endpoint, scope, receive, send)
+            path = route_path(scope) if scope.get("root_path") else scope["path"]
+            answer = self._table.get(path)
+            if answer is not None:
+                return answer(scope, receive, send)
         return super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
@@ -73,18 +112,18 @@ class RestApp(FastAPI):
         return openapi.with_inference_routes(document, self.dataplane.fleet, self._limits)
 
 
-class _HotRoute(BaseRoute):
-    """The hot routes as one entry of the router, for when middleware stands in front."""
+class _PartRoute(BaseRoute):
+    """A part as one entry of the router: for unknown names, and behind a user's middleware."""
 
-    def __init__(self, hot: HotRoutes) -> None:
-        self._hot = hot
+    def __init__(self, part: Part) -> None:
+        self._part = part
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        owned = scope["type"] == "http" and self._hot.owns(route_path(scope))
+        owned = scope["type"] == "http" and self._part.owns(scope)
         return (Match.FULL if owned else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._hot(scope, receive, send)
+        await self._part(scope, receive, send)
 
 
 def _add_docs(app: FastAPI) -> None:
@@ -116,7 +155,7 @@ def _request_id(request: Request) -> str:
     return accepted_request_id(told.encode("latin-1")) if told else new_request_id()
 
 
-async def _on_foretell_error(request: Request, error: ForetellError) -> Response:
+async def _on_refusal(request: Request, error: ForetellError | HttpRefusal) -> Response:
     return _reply(request, error)
 
 
@@ -143,7 +182,8 @@ async def _on_exception(request: Request, error: Exception) -> Response:
 
 
 _EXCEPTION_HANDLERS: dict[Any, Any] = {
-    ForetellError: _on_foretell_error,
+    ForetellError: _on_refusal,
+    HttpRefusal: _on_refusal,
     HTTPException: _on_http_exception,
     RequestValidationError: _on_validation_error,
     Exception: _on_exception,

@@ -14,6 +14,7 @@ from foretell.errors import (
     InvalidInput,
     MissingExtra,
     ModelFailed,
+    NoAnswer,
     NotFound,
     NotReady,
     Overloaded,
@@ -30,6 +31,7 @@ STATUS: dict[type[ForetellError], int] = {
     TooLarge: 413,
     Overloaded: 429,
     ModelFailed: 500,
+    NoAnswer: 502,
     NotReady: 503,
     DeadlineExceeded: 504,
     # These end a start or a management call; over HTTP they are the server's own trouble.
@@ -45,9 +47,11 @@ HTTP_CODES = {
     403: Forbidden.code,
     404: NotFound.code,
     405: "method_not_allowed",
+    406: "not_acceptable",
     413: TooLarge.code,
     415: "unsupported_media_type",
     429: Overloaded.code,
+    501: "not_implemented",
     503: NotReady.code,
     504: DeadlineExceeded.code,
 }

@@ -1,15 +1,24 @@
-"""An exchange is one HTTP request and its reply, as the hot routes see it: raw ASGI."""
+"""What every hot route does alike: headers and body in, a reply or a failure out."""
 
-import asyncio
-import itertools
-import os
-from collections.abc import Awaitable, Iterator
-from typing import TypeVar
+import logging
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope, Send
 
-from foretell.errors import InvalidInput, TooLarge
-from foretell.transports.rest.errors import HttpRefusal
+from foretell.errors import ForetellError, InvalidInput
+from foretell.transports.asgi.exchange import (
+    ClientGone,
+    Told,
+    refuse_declared,
+    request_id_of,
+    rest_of_body,
+    too_large,
+)
+from foretell.transports.rest.errors import HttpRefusal, failure
+
+_log = logging.getLogger("foretell.rest")
 
 # What curl, form libraries and bare sockets send along with a JSON body is read as JSON, too.
 _READ_AS_JSON = frozenset(
@@ -23,45 +32,8 @@ _READ_AS_JSON = frozenset(
     }
 )
 
-_MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
+_MOST_DIGITS = 18  # int() refuses thousands of digits
 _MOST_TIMEOUT_MS = 24 * 60 * 60 * 1000
-_Result = TypeVar("_Result")
-Told = dict[bytes, bytes]
-"""A request's headers by name; of several with one name, the last."""
-
-
-class _Ids:
-    """Where the ids of this process begin; a forked worker begins elsewhere."""
-
-    prefix: str
-    numbers: Iterator[int]
-
-    @classmethod
-    def begin(cls) -> None:
-        cls.prefix, cls.numbers = os.urandom(6).hex(), itertools.count(1)
-
-
-_Ids.begin()
-os.register_at_fork(after_in_child=_Ids.begin)
-
-
-def new_request_id() -> str:
-    """An id no other request has: random for the process, counted within it."""
-    return f"{_Ids.prefix}-{next(_Ids.numbers)}"
-
-
-def request_id_of(told: Told) -> str:
-    """The caller's own `X-Request-Id` if it has a usable one, else a new one."""
-    own = told.get(b"x-request-id")
-    return accepted_request_id(own) if own else new_request_id()
-
-
-def accepted_request_id(told: bytes) -> str:
-    """The caller's own `X-Request-Id` if it is usable in headers and logs, else a new one."""
-    text = told.decode("latin-1")
-    if 0 < len(text) <= 128 and text.isascii() and text.isprintable():
-        return text
-    return new_request_id()
 
 
 def deadline_of(told: Told, now: float) -> float | None:
@@ -79,86 +51,97 @@ def deadline_of(told: Told, now: float) -> float | None:
     return now + int(text) / 1000
 
 
-def refuse_what_is_not_json(told: Told) -> None:
-    """Raise HttpRefusal (415) for a media type or an encoding these routes don't read."""
-    kind = told.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind not in _READ_AS_JSON and not kind.endswith(b"+json"):
+def media_type(told: bytes) -> bytes:
+    """The media type of a Content-Type, without parameters, in small letters."""
+    return told.partition(b";")[0].strip().lower()
+
+
+def is_read_as_json(kind: bytes) -> bool:
+    """Whether a body of this media type is JSON, or may be taken for it."""
+    return kind in _READ_AS_JSON or kind.endswith(b"+json")
+
+
+async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:
+    """A request's body, decompressed. Raises TooLarge, ClientGone and HttpRefusal (415)."""
+    declared = told.get(b"content-length")
+    if declared is not None:
+        refuse_declared(declared, max_body_bytes)
+    body = await rest_of_body(await receive(), receive, max_body_bytes)
+    encoding = told.get(b"content-encoding", b"").strip().lower()
+    if encoding in (b"", b"identity"):
+        return body
+    windows = _WINDOWS.get(encoding)
+    if windows is None:
         raise HttpRefusal(
             415,
-            f"the Content-Type is {kind.decode('latin-1')}, but this route reads JSON; "
-            "send application/json",
+            f"the Content-Encoding is {encoding.decode('latin-1')}, but this server reads gzip, "
+            "deflate and plain bodies",
         )
-    encoding = told.get(b"content-encoding")
-    if encoding and encoding.lower() != b"identity":
-        raise HttpRefusal(
-            415,
-            f"the Content-Encoding is {encoding.decode('latin-1')}, but this "
-            "route reads plain bodies; send it uncompressed",
-        )
+    for bits in windows:
+        reader = zlib.decompressobj(wbits=bits)
+        try:
+            plain = reader.decompress(body, max_body_bytes + 1)
+        except zlib.error:
+            continue
+        if len(plain) > max_body_bytes:
+            raise too_large(max_body_bytes)
+        if reader.eof:
+            return plain
+    raise InvalidInput(f"the body is not readable as {encoding.decode()}")
 
 
-class ClientGone(Exception):
-    """The client closed the connection before its request was read; no reply is due."""
+_WINDOWS: dict[bytes, tuple[int, ...]] = {
+    b"gzip": (31,),
+    b"x-gzip": (31,),
+    b"deflate": (15, -15),  # zlib's format, and what many send instead: the bare stream
+}
 
 
-def whole_body(message: Message, max_body_bytes: int) -> bytes | None:
-    """The request body when its first message holds all of it, else None. Raises TooLarge."""
-    if message.get("more_body") or message["type"] != "http.request":
-        return None
-    body: bytes = message.get("body", b"")
-    if len(body) > max_body_bytes:
-        raise _too_large(max_body_bytes)
-    return body
+class Reply(NamedTuple):
+    """What is sent back, with 200 unless told otherwise."""
+
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    status: int = 200
 
 
-def refuse_declared(length: bytes, max_body_bytes: int) -> None:
-    """Raise TooLarge for a Content-Length over the limit; an unreadable one is the server's."""
-    if length.isdigit() and (len(length) > _MOST_DIGITS or int(length) > max_body_bytes):
-        raise _too_large(max_body_bytes)
+Work = Callable[[Told, str], Awaitable[Reply]]
+"""What makes the reply to a request with these headers and this id."""
 
 
-async def rest_of_body(first: Message, receive: Receive, max_body_bytes: int) -> bytes:
-    """The request body that begins with `first`. Raises TooLarge early, and ClientGone."""
-    message, chunks, size = first, [], 0
-    while message["type"] != "http.disconnect":
-        chunk: bytes = message.get("body", b"")
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > max_body_bytes:
-            raise _too_large(max_body_bytes)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-        message = await receive()
-    raise ClientGone
-
-
-def _too_large(max_body_bytes: int) -> TooLarge:
-    return TooLarge(
-        f"the body is larger than {max_body_bytes} bytes; send fewer rows, "
-        "or raise the server's max_body_bytes"
-    )
-
-
-async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
-    """What `work` returns; when the client leaves first, it is cancelled. Raises ClientGone.
-
-    The request's body must have been read: only a disconnect can follow.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(receive))
+async def replied(scope: Scope, send: Send, work: Work) -> None:
+    """Send what `work` makes, or what its failure is told as, whatever happens."""
+    told = dict(scope["headers"])
+    request_id = request_id_of(told)
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone
-    finally:
-        leaving.cancel()
-        working.cancel()
+        made = await work(told, request_id)
+    except ClientGone:
+        return
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a reply is due whatever broke
+        start, rest = failed(error, request_id)
+    else:
+        pairs = [
+            (b"content-type", made.content_type),
+            (b"content-length", b"%d" % len(made.body)),
+            (b"x-request-id", request_id.encode()),
+            *made.headers,
+        ]
+        start = {"type": "http.response.start", "status": made.status, "headers": pairs}
+        rest = {"type": "http.response.body", "body": made.body}
+    await send(start)
+    await send(rest)
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def failed(error: Exception, request_id: str) -> tuple[Message, Message]:
+    """The reply that tells of `error`; one that nobody foresaw is told to the log."""
+    if not isinstance(error, ForetellError | HttpRefusal):
+        _log.error("request %s failed", request_id, exc_info=error)
+        error = HttpRefusal(
+            500, f"the server failed; its log has the details under request {request_id}"
+        )
+    status, headers, body = failure(error, request_id)
+    return reply(status, body, request_id, headers)
 
 
 def reply(

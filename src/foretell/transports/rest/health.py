@@ -3,9 +3,10 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from foretell.core.call import Target
+from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
 from foretell.errors import NotReady
@@ -14,7 +15,17 @@ from foretell.transports.rest.page import render
 _LOAD_RETRY_S = 1.0
 
 
-def routes(dataplane: DataPlane) -> APIRouter:
+def refuse_unready(catalogue: Catalogue, target: Target | None = None) -> None:
+    """Raise NotReady unless `target`, or every model, is in service. Raises NotFound."""
+    if target is None and not catalogue.ready:
+        out = [one.name for one in catalogue.index() if one.state != "READY"]
+        told = f"model {out[0]!r} was unloaded" if out else "no model is loaded yet"
+        raise NotReady(told, retry_after_s=_LOAD_RETRY_S)
+    if target is not None and not catalogue.is_ready(target):
+        raise NotReady(f"model {target.model!r} was unloaded", retry_after_s=_LOAD_RETRY_S)
+
+
+def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
     """A router over what `dataplane` has loaded."""
     router = APIRouter()
     fleet = dataplane.fleet
@@ -34,9 +45,8 @@ def routes(dataplane: DataPlane) -> APIRouter:
     @router.head("/health/ready", include_in_schema=False)
     @router.get("/health/ready", tags=["health"])
     async def ready() -> dict[str, bool]:
-        """Whether requests should be sent here (a readiness probe)."""
-        if not fleet.models:
-            raise NotReady("no model is loaded yet", retry_after_s=_LOAD_RETRY_S)
+        """Whether requests should be sent here: all models are in service (a readiness probe)."""
+        refuse_unready(catalogue)
         return {"ready": True}
 
     @router.get("/models", tags=["models"])
@@ -63,7 +73,10 @@ def routes(dataplane: DataPlane) -> APIRouter:
         }
 
     @router.get("/", include_in_schema=False)
-    async def front_page(request: Request) -> HTMLResponse:
+    async def front_page(request: Request) -> Response:
+        # What KServe's client asks for on the V1 protocol; browsers always name text/html.
+        if "text/html" not in request.headers.get("accept", ""):
+            return JSONResponse({"status": "alive"})
         return HTMLResponse(render(fleet, str(request.base_url)))
 
     return router

@@ -8,9 +8,10 @@ Rules:
 3. Whatever happens, the reply has the shape of `errors.failure`.
 """
 
-import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -21,21 +22,23 @@ from foretell.core.batch import Batch
 from foretell.core.call import Call, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
-from foretell.errors import ForetellError, InvalidInput
-from foretell.transports.rest.errors import HttpRefusal, failure
-from foretell.transports.rest.exchange import (
+from foretell.errors import InvalidInput
+from foretell.transports.asgi.exchange import (
     ClientGone,
-    deadline_of,
-    refuse_declared,
-    refuse_what_is_not_json,
-    reply,
     request_id_of,
     rest_of_body,
     unless_gone,
     whole_body,
 )
-
-_log = logging.getLogger("foretell.rest")
+from foretell.transports.rest.errors import HttpRefusal
+from foretell.transports.rest.exchange import (
+    deadline_of,
+    failed,
+    reply,
+    whole,
+)
+from foretell.transports.rest.tables.columnar import Asked, Columnar
+from foretell.transports.rest.tables.forms import JSON_WILL_DO, negotiated
 
 VERBS = ("predict", "batch_predict")
 
@@ -54,31 +57,37 @@ class Endpoint:
     `quick`: one row on the event loop, which is answered before its caller could leave.
     """
 
-    __slots__ = ("_codec", "_fields", "encode", "many", "quick", "target")
+    __slots__ = ("_fields", "codec", "encode", "many", "quick", "target")
 
     def __init__(self, target: Target, codec: JsonRows, *, many: bool, inline: bool) -> None:
         self.target = target
         self.many = many
         self.quick = inline and not many
-        self._codec = codec
+        self.codec = codec
         self._fields = codec.signature.inputs
         self.encode = codec.encode_rows if many else codec.encode_row
 
     def decode(self, body: bytes, max_rows: int) -> Batch:
         """The accepted rows of a request's body. Raises InvalidInput, TooLarge."""
         if self.many:
-            return self._codec.decode_rows(body, max_rows=max_rows)
-        return Batch(self._fields, 1, (self._codec.decode_row(body),))
+            return self.codec.decode_rows(body, max_rows=max_rows)
+        return Batch(self._fields, 1, (self.codec.decode_row(body),))
 
 
 class HotRoutes:
-    """An ASGI application for the inference routes of every loaded version."""
+    """An ASGI application for the inference routes of every loaded version.
+
+    `table` has one for each path.
+    """
 
     def __init__(self, dataplane: DataPlane, limits: RestLimits) -> None:
         self._dataplane = dataplane
         self._limits = limits
+        self._columnar = Columnar(
+            dataplane, max_rows=limits.max_rows, max_body_bytes=limits.max_body_bytes
+        )
         self._digits = len(str(limits.max_body_bytes))
-        self._table: dict[str, Endpoint] = {}
+        self.table: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
         fleet = dataplane.fleet
         for name, versions in fleet.models.items():
             for version, loaded in versions.items():
@@ -94,19 +103,17 @@ class HotRoutes:
         for verb in VERBS:
             many = verb == "batch_predict"
             endpoint = Endpoint(target, codec, many=many, inline=inline)
-            self._table[f"{prefix}/{verb}"] = endpoint
+            self.table[f"{prefix}/{verb}"] = partial(self.answer, endpoint)
 
-    def owns(self, path: str) -> bool:
-        """Whether `path` is an inference route, of a model that exists or not."""
-        return path in self._table or _target_of(path) is not None
-
-    def find(self, scope: Scope) -> Endpoint | None:
-        """The endpoint of a request's path, or None when there is no such."""
-        return self._table.get(route_path(scope) if scope.get("root_path") else scope["path"])
+    def owns(self, scope: Scope) -> bool:
+        """Whether the path is an inference route, of a model that exists or not."""
+        path = route_path(scope)
+        return path in self.table or _target_of(path) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a path that these routes own."""
-        await self.answer(self.find(scope), scope, receive, send)
+        answer = self.table.get(route_path(scope)) or partial(self.answer, None)
+        await answer(scope, receive, send)
 
     async def answer(
         self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send
@@ -114,7 +121,6 @@ class HotRoutes:
         """Answer one request, whatever happens; None is a model that is not there."""
         told = dict(scope["headers"])
         request_id = request_id_of(told)
-        status, extra = 200, None
         try:
             if endpoint is None or scope["method"] != "POST":
                 self._refuse(scope)
@@ -123,18 +129,24 @@ class HotRoutes:
             deadline = None
             if (
                 told.get(b"content-type") != b"application/json"
-                or b"content-encoding" in told
-                or b"x-request-timeout-ms" in told
-            ):  # few do
-                refuse_what_is_not_json(told)
+                or told.get(b"accept", b"*/*") not in JSON_WILL_DO
+            ):
+                forms = negotiated(told)
+                if not forms.are_json:
+                    asked_for = Asked(endpoint, forms, verbose)
+                    await self._columnar.answer(asked_for, scope, receive, send)
+                    return
+            if b"x-request-timeout-ms" in told:
                 deadline = deadline_of(told, time.monotonic())
-            limits, declared = self._limits, told.get(b"content-length")
-            if declared is not None and len(declared) >= self._digits:
-                refuse_declared(declared, limits.max_body_bytes)
-            first = await receive()
-            sent = whole_body(first, limits.max_body_bytes)
-            if sent is None:
-                sent = await rest_of_body(first, receive, limits.max_body_bytes)
+            limits, declared = self._limits, told.get(b"content-length", b"")
+            sent: bytes | None
+            if b"content-encoding" in told or len(declared) >= self._digits:
+                sent = await whole(told, receive, limits.max_body_bytes)
+            else:
+                first = await receive()
+                sent = whole_body(first, limits.max_body_bytes)
+                if sent is None:
+                    sent = await rest_of_body(first, receive, limits.max_body_bytes)
             asked = self._dataplane.infer(
                 endpoint.target,
                 endpoint.decode(sent, limits.max_rows),
@@ -145,22 +157,17 @@ class HotRoutes:
             body = endpoint.encode(answer.outputs, answer.version, model=model)
         except ClientGone:
             return
-        except (ForetellError, HttpRefusal) as error:
-            status, extra, body = failure(error, request_id)
-        except Exception:  # noqa: BLE001 - the outermost frame: a reply is due whatever broke
-            _log.exception("request %s failed", request_id)
-            refusal = HttpRefusal(
-                500, f"the server failed; its log has the details under request {request_id}"
-            )
-            status, extra, body = failure(refusal, request_id)
-        start, rest = reply(status, body, request_id, extra)
+        except Exception as error:  # noqa: BLE001 - the outermost frame: a reply is due whatever broke
+            start, rest = failed(error, request_id)
+        else:
+            start, rest = reply(200, body, request_id)
         await send(start)
         await send(rest)
 
     def _refuse(self, scope: Scope) -> NoReturn:
         """Say what is missing: in the fleet's own words a model or a version, or the method."""
         path = route_path(scope)
-        if self.find(scope) is None:
+        if path not in self.table:
             self._dataplane.fleet.resolve(_target_of(path) or Target())
             raise HttpRefusal(404, f"there is no route {path}")
         raise HttpRefusal(

@@ -7,19 +7,30 @@ from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.engine.fleet import Fleet, Loaded
 from foretell.transports.rest.hot import RestLimits
+from foretell.transports.rest.protocols import documented
+from foretell.transports.rest.tables.forms import Form
 
 Schema = dict[str, Any]
 
 _FAILURES = {
     400: "The input is not what the signature allows",
     404: "No such model or version",
+    406: "Nothing that Accept names is written here",
     413: "The body or the batch is over its limit",
-    415: "Not a media type this route reads",
+    415: "Not a media type, or an encoding, this route reads",
     429: "The queue is full; come back after Retry-After seconds",
     500: "The model failed",
     503: "The model is not ready; come back after Retry-After seconds",
     504: "The deadline passed",
 }
+
+_FORMS_TOLD = (
+    "Besides JSON, rows may be sent as a table with one column for each input, and answers be had "
+    "as one, by Content-Type and Accept: an Arrow IPC stream "
+    "(`application/vnd.apache.arrow.stream`), Parquet (`application/vnd.apache.parquet`), CSV with "
+    "a header (`text/csv`), and NDJSON (`application/x-ndjson`), a row of `/predict` a line, which "
+    "is answered line by line while it is sent. The header `X-Model-Version` names the version."
+)
 
 
 def with_inference_routes(document: Schema, fleet: Fleet, limits: RestLimits) -> Schema:
@@ -42,6 +53,10 @@ def with_inference_routes(document: Schema, fleet: Fleet, limits: RestLimits) ->
                     paths[f"{prefix}/{verb}"] = {
                         "post": _operation(f"{prefix}/{verb}", key, loaded, many=many)
                     }
+    schemas |= documented.SCHEMAS
+    for path, operation in documented.operations(fleet):
+        failures = {str(status): _failure_response(status) for status in _FAILURES}
+        paths[path] = {"post": {**operation, "responses": operation["responses"] | failures}}
     for path, item in document.get("paths", {}).items():
         paths[path] = _with_failure(item)
     for parameter in paths.get("/models/{name}", {}).get("get", {}).get("parameters", ()):
@@ -70,6 +85,7 @@ def _operation(path: str, key: str, loaded: Loaded, *, many: bool) -> Schema:
     return {
         "tags": [f"model {loaded.name}"],
         "summary": f"Predict {'many rows' if many else 'one row'} with {loaded.name}",
+        "description": _FORMS_TOLD,
         "operationId": path.strip("/").replace("/", "_"),
         "parameters": [
             {
@@ -82,10 +98,19 @@ def _operation(path: str, key: str, loaded: Loaded, *, many: bool) -> Schema:
         ],
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {
-            "200": {"description": "The prediction", "content": {"application/json": ok}},
+            "200": {
+                "description": "The prediction, in the form of the request or in one of Accept",
+                "content": {"application/json": ok, **_other_forms()},
+            },
             **{str(status): _failure_response(status) for status in _FAILURES},
         },
     }
+
+
+def _other_forms() -> dict[str, Schema]:
+    """The forms of answers besides JSON, which OpenAPI can only name."""
+    names = [form.value[0].decode() for form in Form if form is not Form.JSON]
+    return {name: {"schema": {"type": "string", "format": "binary"}} for name in names}
 
 
 def _kind(many: bool) -> str:

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 
-from foretell.app import scheduling
+from foretell.app.serving import scheduling
+from foretell.app.serving.memory import keep_what_is_freed
 from foretell.app.settings import Settings
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
 from foretell.transports.rest.app import RestApp
@@ -20,8 +21,8 @@ from foretell.transports.rest.app import RestApp
 Factory = Callable[[], RestApp]
 
 SERVERS = {
-    "h2corn": "foretell.app.servers:run_h2corn",
-    "uvicorn": "foretell.app.servers:run_uvicorn",
+    "h2corn": "foretell.app.serving.servers:run_h2corn",
+    "uvicorn": "foretell.app.serving.servers:run_uvicorn",
 }
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -49,6 +50,7 @@ def settled(factory: Factory) -> RestApp:
     Libraries and models stay until the process ends. Looking through them took 60 to 130 ms,
     during which nobody was answered, whenever enough requests were in flight.
     """
+    keep_what_is_freed()
     app = factory()
     gc.collect()
     gc.freeze()
@@ -56,7 +58,7 @@ def settled(factory: Factory) -> RestApp:
 
 
 def run_h2corn(factory: Factory, settings: Settings) -> None:
-    """Serve with h2corn: HTTP/1.1 and HTTP/2, workers, TLS."""
+    """Serve with h2corn: HTTP/1.1, HTTP/2 and gRPC, workers, TLS."""
     import h2corn
 
     report = _StartReport()
@@ -70,6 +72,7 @@ def run_h2corn(factory: Factory, settings: Settings) -> None:
             timeout_graceful_shutdown=settings.shutdown_timeout_s,
             # The application refuses large bodies itself, in the one shape all failures have.
             max_request_body_size=0,
+            grpc=True,
         )
         h2corn.serve(report.guard(factory), config, factory=True)
     except OSError as error:

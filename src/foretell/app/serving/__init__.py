@@ -1,0 +1,1 @@
+"""Serving is what happens between the command line and the application: start, servers, threads."""

@@ -1,0 +1,1 @@
+"""The asking side of the codecs: rows of any form into requests, answers back into arrays."""

@@ -1,0 +1,1 @@
+"""Tables are rows in other forms than JSON objects: Arrow, Parquet, CSV, NDJSON."""

@@ -1,0 +1,1 @@
+"""What the doors that speak ASGI have in common: an exchange's body, ids, leaving clients."""

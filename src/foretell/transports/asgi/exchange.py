@@ -1,0 +1,114 @@
+"""An exchange is one HTTP request and its reply as ASGI has them, whatever protocol is in it."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar
+
+from starlette.types import Message, Receive
+
+from foretell.errors import TooLarge
+
+_MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
+_Result = TypeVar("_Result")
+
+Told = dict[bytes, bytes]
+"""A request's headers by name; of several with one name, the last."""
+
+
+class _Ids:
+    """Where the ids of this process begin: made on first use, workers are forked before it."""
+
+    prefix = ""
+    numbers: Iterator[int] | None = None
+
+    @classmethod
+    def begin(cls) -> Iterator[int]:
+        cls.prefix, cls.numbers = os.urandom(6).hex(), itertools.count(1)
+        return cls.numbers
+
+
+def new_request_id() -> str:
+    """An id no other request has: random for the process, counted within it."""
+    number = next(_Ids.numbers or _Ids.begin())
+    return f"{_Ids.prefix}-{number}"
+
+
+def request_id_of(told: Told) -> str:
+    """The caller's own `X-Request-Id` if it has a usable one, else a new one."""
+    own = told.get(b"x-request-id")
+    return accepted_request_id(own) if own else new_request_id()
+
+
+def accepted_request_id(told: bytes) -> str:
+    """The caller's own `X-Request-Id` if it is usable in headers and logs, else a new one."""
+    text = told.decode("latin-1")
+    if 0 < len(text) <= 128 and text.isascii() and text.isprintable():
+        return text
+    return new_request_id()
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was read; no reply is due."""
+
+
+def whole_body(message: Message, max_body_bytes: int) -> bytes | None:
+    """The request body when its first message holds all of it, else None. Raises TooLarge."""
+    if message.get("more_body") or message["type"] != "http.request":
+        return None
+    body: bytes = message.get("body", b"")
+    if len(body) > max_body_bytes:
+        raise too_large(max_body_bytes)
+    return body
+
+
+def refuse_declared(length: bytes, max_body_bytes: int) -> None:
+    """Raise TooLarge for a Content-Length over the limit; an unreadable one is the server's."""
+    if length.isdigit() and (len(length) > _MOST_DIGITS or int(length) > max_body_bytes):
+        raise too_large(max_body_bytes)
+
+
+async def rest_of_body(first: Message, receive: Receive, max_body_bytes: int) -> bytes:
+    """The request body that begins with `first`. Raises TooLarge early, and ClientGone."""
+    message, chunks, size = first, [], 0
+    while message["type"] != "http.disconnect":
+        chunk: bytes = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > max_body_bytes:
+            raise too_large(max_body_bytes)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()
+    raise ClientGone
+
+
+def too_large(max_body_bytes: int) -> TooLarge:
+    """What is said of a body over the limit."""
+    return TooLarge(
+        f"the body is larger than {max_body_bytes} bytes; send fewer rows, "
+        "or raise the server's max_body_bytes"
+    )
+
+
+async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
+    """What `work` returns; when the client leaves first, it is cancelled. Raises ClientGone.
+
+    The request's body must have been read: only a disconnect can follow.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        leaving.cancel()
+        working.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

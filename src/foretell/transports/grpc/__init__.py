@@ -1,0 +1,1 @@
+"""The gRPC door: gRPC over ASGI, its services, its errors table."""

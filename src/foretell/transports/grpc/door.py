@@ -1,0 +1,37 @@
+"""The gRPC door: the wire with all services of a data plane."""
+
+from dataclasses import dataclass
+
+from foretell.engine.catalogue import Catalogue
+from foretell.engine.dataplane import DataPlane
+from foretell.transports.grpc import inference, prediction
+from foretell.transports.grpc.standard import (
+    HEALTH,
+    REFLECTIONS,
+    HealthService,
+    ReflectionService,
+)
+from foretell.transports.grpc.wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """What one message may bring: bytes (decompressed), and rows."""
+
+    max_message_bytes: int = 64 * 2**20
+    max_rows: int = 100_000
+
+
+def grpc_door(dataplane: DataPlane, catalogue: Catalogue, limits: GrpcLimits) -> Wire:
+    """An ASGI application that answers gRPC calls for the models of `dataplane`."""
+    own = (prediction.SERVICE, inference.SERVICE)
+    reflections = tuple(f"{package}.ServerReflection" for package in REFLECTIONS)
+    services = (*own, HEALTH, *reflections)
+    methods = {
+        **prediction.PredictionService(dataplane, max_rows=limits.max_rows).methods(),
+        **inference.InferenceService(dataplane, catalogue, max_rows=limits.max_rows).methods(),
+        **HealthService(catalogue, services).methods(),
+    }
+    for package in REFLECTIONS:
+        methods |= ReflectionService(package, services).methods()
+    return Wire(methods, max_message_bytes=limits.max_message_bytes)

@@ -1,0 +1,96 @@
+"""The prediction service: the default model's predictions, in the smallest messages there are.
+
+Metadata `model-name` and `model-version` ask for another model than the default one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from foretell.codecs import messages
+from foretell.codecs.features import Features
+from foretell.core.batch import Batch
+from foretell.core.call import Answer, Target
+from foretell.engine.dataplane import DataPlane
+from foretell.transports.grpc.errors import Code, GrpcRefusal
+from foretell.transports.grpc.wire import Methods, Rpc, Unary
+
+SERVICE = "prediction.PredictionService"
+
+
+class _Asked(NamedTuple):
+    """A target that was asked for before: how its messages are read, and whether it is quick."""
+
+    target: Target
+    features: Features
+    inline: bool
+
+
+class PredictionService:
+    """`prediction.PredictionService` of a data plane's models."""
+
+    def __init__(self, dataplane: DataPlane, *, max_rows: int) -> None:
+        self._dataplane = dataplane
+        self._max_rows = max_rows
+        self._known: dict[Target, _Asked] = {}
+        self._default = Target()
+        self._health = messages.message("prediction.HealthResponse")
+
+    def methods(self) -> Methods:
+        """The methods by path."""
+        return {
+            f"/{SERVICE}/Predict": Unary(
+                messages.message("prediction.PredictRequest"), self._predict
+            ),
+            f"/{SERVICE}/BatchPredict": Unary(
+                messages.message("prediction.BatchPredictRequest"), self._batch_predict
+            ),
+            f"/{SERVICE}/HealthCheck": Unary(
+                messages.message("prediction.HealthRequest"), self._health_check
+            ),
+        }
+
+    async def _predict(self, request: Any, rpc: Rpc) -> bytes:
+        target, features, inline = self._find(rpc)
+        batch = Batch(features.signature.inputs, 1, (features.row(request.features),))
+        infer = self._dataplane.infer(target, batch, rpc.call)
+        answer = await (infer if inline else rpc.unless_gone(infer))
+        try:
+            return features.write_one(answer.outputs, answer.version)
+        except OverflowError as error:
+            raise GrpcRefusal(Code.FAILED_PRECONDITION, str(error)) from None
+
+    async def _batch_predict(self, request: Any, rpc: Rpc) -> bytes:
+        target, features, _ = self._find(rpc)
+        batch = features.batch(request.instances, max_rows=self._max_rows)
+        answer: Answer = await rpc.unless_gone(self._dataplane.infer(target, batch, rpc.call))
+        try:
+            return features.write_many(answer.outputs)
+        except OverflowError as error:
+            raise GrpcRefusal(Code.FAILED_PRECONDITION, str(error)) from None
+
+    def _find(self, rpc: Rpc) -> _Asked:
+        """The model that is asked. Raises NotFound, GrpcRefusal."""
+        name, version = rpc.told.get(b"model-name"), rpc.told.get(b"model-version")
+        target = self._default
+        if name or version:
+            target = Target(_word(name), _word(version))
+        asked = self._known.get(target)
+        if asked is None:
+            loaded = self._dataplane.fleet.resolve(target)
+            features = Features(loaded.signature)
+            asked = _Asked(target, features, self._dataplane.runs_inline(target))
+            if features.refusal is None:
+                self._known[target] = asked
+        if asked.features.refusal is not None:
+            raise GrpcRefusal(Code.FAILED_PRECONDITION, asked.features.refusal)
+        return asked
+
+    async def _health_check(self, _: Any, rpc: Rpc) -> bytes:
+        loaded = bool(self._dataplane.fleet.models)
+        answer: bytes = self._health(status="healthy", model_loaded=loaded).SerializeToString()
+        return answer
+
+
+def _word(told: bytes | None) -> str | None:
+    return told.decode("latin-1") if told else None

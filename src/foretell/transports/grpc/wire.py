@@ -1,0 +1,370 @@
+"""gRPC over ASGI: one POST on HTTP/2 a call, messages behind five bytes, the status in trailers.
+
+After "gRPC over HTTP2" (grpc/grpc, doc/PROTOCOL-HTTP2.md) and doc/compression.md.
+
+Rules:
+
+1. A message is `<compressed: 1 byte><length: 4 bytes, big-endian><bytes>`.
+2. Every call ends with one status. A call that fails before its first message is answered by
+   headers alone ("Trailers-Only").
+3. `grpc-timeout` becomes the call's deadline; a client that leaves cancels what runs for it.
+4. Messages are compressed with gzip or not at all; the answer to a compressed message is
+   compressed when it is longer than a packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import gzip
+import logging
+import time
+import zlib
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from foretell.core.call import Call
+from foretell.errors import DeadlineExceeded, ForetellError, TooLarge
+from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
+from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure
+
+_log = logging.getLogger("foretell.grpc")
+
+CONTENT_TYPE = b"application/grpc"
+ENCODINGS = b"identity,gzip"
+_FRAME = 5
+_PACKET = 1400
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_MOST_TIMEOUT_DIGITS = 8
+_OK = (b"grpc-status", b"0")
+_HEADERS = ((b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", ENCODINGS))
+_COMPRESSED = (b"grpc-encoding", b"gzip")
+_Result = TypeVar("_Result")
+
+
+class Rpc:
+    """One call: who asks until when, and what goes out with the status."""
+
+    __slots__ = ("_receive", "deadline", "request_id", "told", "trailing")
+
+    def __init__(self, told: Told, receive: Receive) -> None:
+        self._receive = receive
+        self.told = told
+        self.request_id = request_id_of(told)
+        self.deadline: float | None = None
+        self.trailing: Trailers = []
+
+    @property
+    def call(self) -> Call:
+        """The terms for the data plane."""
+        return Call(self.request_id, self.deadline)
+
+    @property
+    def trailers(self) -> Trailers:
+        """What ends a call that was answered."""
+        return [_OK, (b"x-request-id", self.request_id.encode()), *self.trailing]
+
+    def binary(self, name: bytes) -> bytes | None:
+        """The metadata called `name`, which ends in `-bin`. Raises GrpcRefusal."""
+        value = self.told.get(name)
+        if value is None:
+            return None
+        try:
+            return b64decode(value + b"=" * (-len(value) % 4), validate=True)
+        except binascii.Error:
+            raise GrpcRefusal(
+                Code.INVALID_ARGUMENT, f"the metadata {name.decode('latin-1')} is not base64"
+            ) from None
+
+    async def unless_gone(self, work: Awaitable[_Result]) -> _Result:
+        """What `work` returns, cancelled when the client leaves. Raises ClientGone.
+
+        For when all of its messages have been read.
+        """
+        return await unless_gone(self._receive, work)
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """A method that answers one message with one: its bytes."""
+
+    request: Any
+    answer: Callable[[Any, Rpc], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """A method that answers a stream of messages, which may be a single one, with a stream."""
+
+    request: Any
+    answer: Callable[[AsyncIterator[Any], Rpc], AsyncIterator[bytes]]
+
+
+Methods = Mapping[str, Unary | Streaming]
+"""The methods by path, as in `/prediction.PredictionService/Predict`."""
+
+
+class Wire:
+    """An ASGI application for native gRPC calls of `methods`."""
+
+    def __init__(self, methods: Methods, *, max_message_bytes: int) -> None:
+        self._methods = methods
+        self._most = max_message_bytes
+        self.table: dict[str, ASGIApp] = dict.fromkeys(methods, self)
+
+    def owns(self, scope: Scope) -> bool:
+        """Whether this request is a gRPC call, of a method that exists or not."""
+        if scope["path"] in self._methods:
+            return True
+        return scope["http_version"] == "2" and is_grpc(dict(scope["headers"]))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call, whatever happens."""
+        rpc = Rpc(dict(scope["headers"]), receive)
+        reply = _Reply(send)
+        if not is_grpc(rpc.told) or scope["method"] != "POST":
+            await _refuse(send)
+            return
+        try:
+            method = self._method(scope, rpc)
+            if isinstance(method, Unary):
+                await self._answer_one(method, rpc, reply)
+            else:
+                await self._answer_many(method, rpc, reply)
+        except ClientGone:
+            return
+        except (ForetellError, GrpcRefusal) as error:
+            await reply.end(failure(error, rpc.request_id))
+        except Exception:  # noqa: BLE001 - the outermost frame: a status is due whatever broke
+            _log.exception("request %s failed", rpc.request_id)
+            refusal = GrpcRefusal(
+                Code.INTERNAL,
+                f"the server failed; its log has the details under request {rpc.request_id}",
+            )
+            await reply.end(failure(refusal, rpc.request_id))
+
+    def _method(self, scope: Scope, rpc: Rpc) -> Unary | Streaming:
+        """The method that was called, once its headers are understood. Raises GrpcRefusal."""
+        told = rpc.told
+        timeout = told.get(b"grpc-timeout")
+        if timeout is not None:
+            rpc.deadline = time.monotonic() + _seconds(timeout)
+        encoding = told.get(b"grpc-encoding", b"identity")
+        if encoding not in (b"identity", b"gzip"):
+            raise GrpcRefusal(
+                Code.UNIMPLEMENTED,
+                f"messages compressed with {encoding.decode('latin-1')} are not read; "
+                "send gzip or identity",
+            )
+        method = self._methods.get(scope["path"])
+        if method is None:
+            raise GrpcRefusal(
+                Code.UNIMPLEMENTED,
+                f"there is no method {scope['path']}; reflection lists what there is",
+            )
+        return method
+
+    async def _answer_one(self, method: Unary, rpc: Rpc, reply: _Reply) -> None:
+        body = await self._whole(rpc)
+        if len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
+            message = self._parsed(method.request, body[0], body[_FRAME:], rpc, reply)
+        else:
+            first = {"type": "http.request", "body": body}
+            incoming = self._incoming(method.request, rpc, reply, first)
+            message = await anext(incoming, None)
+            if message is None or await anext(incoming, None) is not None:
+                raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
+        await reply.only(await method.answer(message, rpc), rpc.trailers)
+
+    async def _whole(self, rpc: Rpc) -> bytes:
+        """The body of a call with one message; its end comes apart. Raises TooLarge, ClientGone."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            event = await rpc._receive()
+            if event["type"] == "http.disconnect":
+                raise ClientGone
+            part = event.get("body")
+            more = event.get("more_body", False)
+            if part:
+                parts.append(part)
+                size += len(part)
+                if size > _PACKET:  # no need to wait for all of what is too large
+                    told = int.from_bytes(parts[0][1:_FRAME], "big")
+                    if max(told, size - _FRAME) > self._most:
+                        raise self._too_large(max(told, size - _FRAME))
+        return b"".join(parts)
+
+    async def _answer_many(self, method: Streaming, rpc: Rpc, reply: _Reply) -> None:
+        incoming = self._incoming(method.request, rpc, reply, None)
+        answers = method.answer(incoming, rpc)
+        try:
+            async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
+                async for answer in answers:
+                    await reply.message(answer)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed before the stream ended") from None
+        finally:
+            await _closed(answers)
+        await reply.end(rpc.trailers)
+
+    async def _incoming(
+        self, request: Any, rpc: Rpc, reply: _Reply, first: Message | None
+    ) -> AsyncIterator[Any]:
+        """The messages as they come. Raises GrpcRefusal, TooLarge, ClientGone."""
+        kept = bytearray()
+        more = True
+        while more:
+            event = first if first is not None else await rpc._receive()
+            first = None
+            if event["type"] == "http.disconnect":
+                raise ClientGone
+            kept += event.get("body", b"")
+            more = event.get("more_body", False)
+            while len(kept) >= _FRAME:
+                size = int.from_bytes(kept[1:_FRAME], "big")
+                if size > self._most:
+                    raise self._too_large(size)
+                if len(kept) < size + _FRAME:
+                    break
+                flag, payload = kept[0], bytes(memoryview(kept)[_FRAME : size + _FRAME])
+                del kept[: size + _FRAME]
+                yield self._parsed(request, flag, payload, rpc, reply)
+        if kept:
+            raise _cut()
+
+    def _parsed(self, request: Any, flag: int, payload: bytes, rpc: Rpc, reply: _Reply) -> Any:
+        if len(payload) > self._most:
+            raise self._too_large(len(payload))
+        if flag:
+            if flag != 1 or rpc.told.get(b"grpc-encoding") != b"gzip":
+                raise GrpcRefusal(
+                    Code.INTERNAL, "a message is flagged as compressed, but no encoding was named"
+                )
+            payload = self._plain(payload)
+            reply.compress = b"gzip" in rpc.told.get(b"grpc-accept-encoding", b"")
+        try:
+            return request.FromString(payload)
+        except DecodeError:
+            raise GrpcRefusal(
+                Code.INVALID_ARGUMENT, f"the message is not a {request.DESCRIPTOR.full_name}"
+            ) from None
+
+    def _plain(self, payload: bytes) -> bytes:
+        """The bytes that were compressed: no more of them than a message may have."""
+        reader = zlib.decompressobj(wbits=31)
+        try:
+            plain = reader.decompress(payload, self._most + 1)
+        except zlib.error:
+            raise GrpcRefusal(Code.INTERNAL, "a message is not readable as gzip") from None
+        if len(plain) > self._most:
+            raise self._too_large(len(plain))
+        if not reader.eof:
+            raise GrpcRefusal(Code.INTERNAL, "a message is not readable as gzip: it is cut off")
+        return plain
+
+    def _too_large(self, size: int) -> TooLarge:
+        return TooLarge(
+            f"a message has {size} bytes or more, but the limit is {self._most}; send fewer "
+            "rows, or raise the server's max_body_bytes"
+        )
+
+
+class _Reply:
+    """What goes back: headers before the first message, then messages, then the status."""
+
+    __slots__ = ("_send", "_started", "compress")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = False
+        self.compress = False
+
+    async def only(self, payload: bytes, trailers: Trailers) -> None:
+        """All of the reply to a call that is answered by one message."""
+        send, body = self._send, self._framed(payload)
+        await send(self._start())
+        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.trailers", "headers": trailers})
+
+    async def message(self, payload: bytes) -> None:
+        if not self._started:
+            await self._send(self._start())
+        body = self._framed(payload)
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self, trailers: Trailers) -> None:
+        if self._started:
+            await self._send({"type": "http.response.body"})
+            await self._send({"type": "http.response.trailers", "headers": trailers})
+            return
+        headers = [*_HEADERS, *trailers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body"})
+
+    def _start(self) -> Message:
+        self._started = True
+        headers = [*_HEADERS, _COMPRESSED] if self.compress else [*_HEADERS]
+        return {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": headers,
+            "trailers": True,
+        }
+
+    def _framed(self, payload: bytes) -> bytes:
+        flag = b"\0"
+        if self.compress and len(payload) > _PACKET:
+            flag, payload = b"\1", gzip.compress(payload, compresslevel=1)
+        return b"".join((flag, len(payload).to_bytes(4, "big"), payload))
+
+
+def is_grpc(told: Told) -> bool:
+    """Whether these are the headers of a native gRPC call."""
+    kind = told.get(b"content-type", b"")
+    if kind == CONTENT_TYPE:
+        return True
+    kind = kind.lower()
+    return kind == CONTENT_TYPE or kind.startswith((CONTENT_TYPE + b"+", CONTENT_TYPE + b";"))
+
+
+def _seconds(timeout: bytes) -> float:
+    digits, unit = timeout[:-1], _UNITS.get(timeout[-1:])
+    if unit is None or not digits.isdigit() or len(digits) > _MOST_TIMEOUT_DIGITS:
+        raise GrpcRefusal(
+            Code.INVALID_ARGUMENT, f"grpc-timeout is {timeout[:20].decode('latin-1')!r}"
+        )
+    return int(digits) * unit
+
+
+def _on_the_loop(deadline: float | None) -> float | None:
+    """A time of the monotonic clock on the event loop's."""
+    if deadline is None:
+        return None
+    return asyncio.get_running_loop().time() + deadline - time.monotonic()
+
+
+async def _closed(answers: AsyncIterator[bytes]) -> None:
+    close = getattr(answers, "aclose", None)
+    if close is not None:
+        await close()
+
+
+async def _refuse(send: Send) -> None:
+    """What PROTOCOL-HTTP2 asks for when a request is not a gRPC call."""
+    body = b'{"error": "this path takes native gRPC calls: POST, HTTP/2, application/grpc"}'
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": 415, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _cut() -> GrpcRefusal:
+    return GrpcRefusal(Code.INTERNAL, "the stream ended within a message")

@@ -1,0 +1,1 @@
+"""Tables over REST: which form a request has, and endless streams of lines."""

@@ -1,0 +1,264 @@
+"""The wire, fed by hand: frames in any pieces, garbage, bombs, deadlines, clients that leave."""
+
+import asyncio
+import gzip
+import struct
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foretell.codecs import messages
+from foretell.errors import InvalidInput, NotReady
+from foretell.transports.grpc.errors import Code
+from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary, Wire
+
+NOTE = messages.message("inference.ModelReadyRequest")  # any message with a text
+MOST = 1000
+
+
+def note(text: str) -> bytes:
+    written: bytes = NOTE(name=text).SerializeToString()
+    return written
+
+
+def frame(payload: bytes, flag: int = 0) -> bytes:
+    return struct.pack(">BI", flag, len(payload)) + payload
+
+
+async def echo(request: Any, rpc: Rpc) -> bytes:
+    if request.name == "wrong":
+        raise InvalidInput("'name' is wrong: 100 % ä", field="name", row=3)
+    if request.name == "later":
+        raise NotReady("come back", retry_after_s=1.5)
+    if request.name == "broken":
+        raise ZeroDivisionError("a secret")
+    if request.name == "slow":
+        await rpc.unless_gone(asyncio.sleep(60))
+    rpc.trailing.append((b"answered-bin", b"AAE"))
+    return note(request.name + request.version)
+
+
+async def echo_all(requests: AsyncIterator[Any], rpc: Rpc) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.name == "slow":
+            await asyncio.sleep(60)
+        yield await echo(request, rpc)
+
+
+METHODS: Methods = {"/n.S/One": Unary(NOTE, echo), "/n.S/All": Streaming(NOTE, echo_all)}
+
+
+class Told:
+    """What a client would see: HTTP status, headers, messages, trailers."""
+
+    def __init__(self, sent: list[Any]) -> None:
+        start = sent[0]
+        self.status = start["status"]
+        self.headers = dict(start["headers"])
+        body = b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body")
+        self.body = body
+        self.flags: list[int] = []
+        self.notes: list[str] = []
+        while self.status == 200 and body:
+            flag, size = struct.unpack_from(">BI", body)
+            payload = body[5 : 5 + size]
+            self.flags.append(flag)
+            self.notes.append(NOTE.FromString(gzip.decompress(payload) if flag else payload).name)
+            body = body[5 + size :]
+        ends = [m for m in sent if m["type"] == "http.response.trailers"]
+        assert len(ends) == bool(start.get("trailers"))
+        self.trailers = dict(ends[0]["headers"]) if ends else self.headers
+        self.code = int(self.trailers.get(b"grpc-status", b"-1"))
+        self.message = self.trailers.get(b"grpc-message", b"").decode()
+
+
+async def call(
+    path: str, *pieces: bytes, leaves: bool = False, hangs: bool = False, **headers: Any
+) -> list[Any]:
+    """Send the pieces as body; then the end, or nothing for ever, or the client's leaving."""
+    told = {"content-type": "application/grpc", **headers}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "http_version": "2",
+        "path": path,
+        "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in told.items()],
+    }
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    for place, piece in enumerate(pieces, 1):
+        more = place < len(pieces) or leaves or hangs
+        events.put_nowait({"type": "http.request", "body": piece, "more_body": more})
+    if leaves:
+        events.put_nowait({"type": "http.disconnect"})
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await Wire(METHODS, max_message_bytes=MOST)(scope, events.get, send)
+    return sent
+
+
+def told(path: str, *pieces: bytes, **options: Any) -> Told:
+    return Told(asyncio.run(call(path, *pieces, **options)))
+
+
+def test_one_message_is_answered_by_one() -> None:
+    answer = told("/n.S/One", frame(note("hello")), x_request_id="mine")
+    assert (answer.status, answer.code, answer.notes) == (200, 0, ["hello"])
+    assert answer.headers[b"content-type"] == b"application/grpc"
+    assert answer.trailers[b"x-request-id"] == b"mine"
+    assert answer.trailers[b"answered-bin"] == b"AAE"
+
+
+@given(st.lists(st.text(max_size=20), max_size=5), st.data())
+def test_frames_may_come_in_any_pieces(texts: list[str], data: Any) -> None:
+    body = b"".join(frame(note(text)) for text in texts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=8)))
+    pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    answer = told("/n.S/All", *pieces)
+    plain = [text for text in texts if text not in ("wrong", "later", "broken", "slow")]
+    assert (answer.code, answer.notes) == (0, texts) if plain == texts else True
+    if len(texts) == 1 and plain == texts:
+        assert told("/n.S/One", *pieces).notes == texts
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code", "words"),
+    [
+        ([b""], Code.INVALID_ARGUMENT, "exactly one message"),
+        ([frame(b"") * 2], Code.INVALID_ARGUMENT, "exactly one message"),
+        ([frame(note("x"))[:-1]], Code.INTERNAL, "ended within a message"),
+        ([b"\0\0"], Code.INTERNAL, "ended within a message"),
+        ([frame(note("x")) + b"\0"], Code.INTERNAL, "ended within a message"),
+        ([frame(b"\xff\xff\xff")], Code.INVALID_ARGUMENT, "is not a inference.ModelReady"),
+        ([frame(note("x"), 1)], Code.INTERNAL, "no encoding was named"),
+        ([frame(note("x"), 7)], Code.INTERNAL, "no encoding was named"),
+        ([frame(b"x" * (MOST + 1))], Code.RESOURCE_EXHAUSTED, "the limit is 1000"),
+        ([b"\0\xff\xff\xff\xff", b"x"], Code.RESOURCE_EXHAUSTED, "the limit is 1000"),
+    ],
+)
+def test_what_is_no_message_is_refused(pieces: list[bytes], code: Code, words: str) -> None:
+    answer = told("/n.S/One", *pieces)
+    assert (answer.status, answer.code, answer.notes) == (200, code, [])
+    assert words in answer.message
+
+
+def test_gzip_is_read_and_answered_in_kind() -> None:
+    text = "long " * 180
+    packed = frame(gzip.compress(note(text)), 1)
+    answer = told("/n.S/One", packed, grpc_encoding="gzip", grpc_accept_encoding="gzip")
+    assert (answer.code, answer.notes, answer.flags) == (0, [text], [0])  # fits into a packet
+    assert answer.headers[b"grpc-encoding"] == b"gzip"
+    plain = told("/n.S/One", packed, grpc_encoding="gzip")
+    assert b"grpc-encoding" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (gzip.compress(b"0" * 10_000_000, mtime=0), "the limit is 1000"),
+        (gzip.compress(note("x"), mtime=0)[:-9], "cut off"),
+        (b"no gzip", "not readable as gzip"),
+    ],
+)
+def test_a_bomb_and_broken_gzip_are_refused(payload: bytes, words: str) -> None:
+    answer = told("/n.S/One", frame(payload, 1), grpc_encoding="gzip")
+    assert words in answer.message
+    assert answer.code in (Code.RESOURCE_EXHAUSTED, Code.INTERNAL)
+
+
+def test_another_encoding_names_those_that_are_read() -> None:
+    answer = told("/n.S/One", frame(note("x"), 1), grpc_encoding="snappy")
+    assert answer.code == Code.UNIMPLEMENTED
+    assert answer.headers[b"grpc-accept-encoding"] == b"identity,gzip"
+
+
+@pytest.mark.parametrize("path", ["/n.S/Two", "/n.T/One", "/"])
+def test_an_unknown_method_is_unimplemented(path: str) -> None:
+    assert told(path, frame(b"")).code == Code.UNIMPLEMENTED
+
+
+def test_a_failure_carries_message_details_and_when_to_come_back() -> None:
+    answer = told("/n.S/One", frame(note("wrong")))
+    assert answer.code == Code.INVALID_ARGUMENT
+    assert answer.trailers[b"grpc-message"] == b"'name' is wrong: 100 %25 %C3%A4"
+    assert b"trailers" not in answer.headers
+    assert told("/n.S/One", frame(note("later"))).trailers[b"retry-after"] == b"2"
+
+
+def test_a_bug_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    answer = told("/n.S/One", frame(note("broken")), x_request_id="r1")
+    assert answer.code == Code.INTERNAL
+    assert "secret" not in answer.message
+    assert "r1" in answer.message
+    assert "a secret" in caplog.text
+
+
+def test_a_stream_that_fails_half_way_ends_with_the_status() -> None:
+    answer = told("/n.S/All", frame(note("a")) + frame(note("wrong")) + frame(note("b")))
+    assert (answer.code, answer.notes) == (Code.INVALID_ARGUMENT, ["a"])
+
+
+def test_a_stream_is_answered_before_it_ends_and_ends_at_its_deadline() -> None:
+    before = time.monotonic()
+    answer = told("/n.S/All", frame(note("a")), hangs=True, grpc_timeout="80m")
+    assert (answer.code, answer.notes) == (Code.DEADLINE_EXCEEDED, ["a"])
+    assert 0.05 < time.monotonic() - before < 20
+
+
+@pytest.mark.parametrize("timeout", ["", "5", "5x", "123456789S", "-1S", "1.5S", "S"])
+def test_a_timeout_that_is_none_is_refused(timeout: str) -> None:
+    assert told("/n.S/One", frame(b""), grpc_timeout=timeout).code == Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("path", ["/n.S/One", "/n.S/All"])
+def test_whoever_leaves_gets_no_reply_and_nothing_goes_on(path: str) -> None:
+    assert asyncio.run(call(path, frame(note("x"))[:-1], leaves=True)) == []
+
+
+def test_work_for_whoever_leaves_is_cancelled() -> None:
+    before = time.monotonic()
+    sent = asyncio.run(call("/n.S/One", frame(note("slow")), leaves=True))
+    assert sent == []
+    assert time.monotonic() - before < 20
+
+
+@pytest.mark.parametrize("headers", [{"content-type": "application/json"}, {"content-type": ""}])
+def test_what_is_no_grpc_gets_an_http_answer(headers: dict[str, Any]) -> None:
+    answer = Told(asyncio.run(call("/n.S/One", b"{}", **headers)))
+    assert answer.status == 415
+    assert b"native gRPC" in answer.body
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "owned"),
+    [
+        ("application/grpc", "2", True),
+        ("application/grpc+proto", "2", True),
+        ("Application/gRPC", "2", True),
+        ("application/grpc-web", "2", False),
+        ("application/json", "2", False),
+        ("application/grpc", "1.1", False),
+    ],
+)
+def test_a_call_is_known_by_its_content_type(kind: str, version: str, owned: bool) -> None:
+    scope = {
+        "type": "http",
+        "http_version": version,
+        "path": "/x.Y/Z",
+        "headers": [(b"content-type", kind.encode())],
+    }
+    assert Wire(METHODS, max_message_bytes=MOST).owns(scope) is owned
+
+
+def test_binary_metadata_is_decoded_padded_or_not() -> None:
+    rpc = Rpc({b"a-bin": b"AAE", b"b-bin": b"AAE=", b"c-bin": b"%"}, asyncio.Queue().get)
+    assert rpc.binary(b"a-bin") == rpc.binary(b"b-bin") == b"\0\1"
+    assert rpc.binary(b"d-bin") is None
+    with pytest.raises(Exception, match="not base64"):
+        rpc.binary(b"c-bin")
