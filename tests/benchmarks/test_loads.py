@@ -205,7 +205,8 @@ def test_every_server_of_the_gRPC_scenarios_gives_the_right_answer(  # noqa: N80
     site = scenario.prepare(tmp_path)
     loads = scenario.loads(site, [1], 1)
     asked = 0
-    for server in (SERVERS[known](site) for known in scenario.servers):
+    own = [name for name in scenario.servers if name != "floor"]  # that is nginx
+    for server in (SERVERS[known](site) for known in own):
         if isinstance(server, Script):
             assert measure_script(server, loads[0]).requests_per_s > 0  # which checks its answer
             continue
@@ -214,4 +215,4 @@ def test_every_server_of_the_gRPC_scenarios_gives_the_right_answer(  # noqa: N80
                 if load.protocol in server.speaks:
                     check_answer(server, load)
                     asked += 1
-    assert asked == {"grpc": 5, "tensors": 4}[name]
+    assert asked == {"grpc": 4, "tensors": 4}[name]

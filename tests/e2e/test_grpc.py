@@ -243,6 +243,20 @@ def test_deflate_is_refused_with_what_is_read(open_gate: Server) -> None:
         assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+def test_binary_metadata_goes_both_ways(open_gate: Server) -> None:
+    every = [("trace-bin", bytes(range(256))), ("x-request-id", "mine")]
+    with grpc.insecure_channel(address(open_gate)) as channel:
+        infer = stub(channel, INFERENCE).ModelInfer
+        answer, call = infer.with_call(of(1), metadata=every)
+        assert values_of(answer) == [2]
+        assert ("x-request-id", "mine") in call.trailing_metadata()
+        with pytest.raises(grpc.RpcError) as told:
+            infer(of(1, model="nobody"), metadata=every)
+        (status,) = (v for k, v in told.value.trailing_metadata() if k.endswith("-bin"))
+        assert isinstance(status, bytes)
+        assert details(told.value)["ErrorInfo"].reason == "NOT_FOUND"
+
+
 def test_200_streams_at_a_time_are_answered(open_gate: Server) -> None:
     async def scene() -> None:
         async with grpc.aio.insecure_channel(address(open_gate)) as channel:
