@@ -387,7 +387,7 @@ def test_numbers_in_csv_are_python_numbers_of_plain_digits_or_refused(
                     break
                 except ValueError:
                     continue
-        rows.append((told if told != "" else None, 0))
+        rows.append((None if str(told).lower() in ("", "nan", "null") else told, 0))
     try:
         want = [[f.accept(v) for f, v in zip(signature.inputs, row, strict=True)] for row in rows]
     except InvalidInput:

@@ -91,6 +91,7 @@ def test_verbose_adds_the_models_name_and_class_labels(client: httpx.Client) -> 
     assert "model_name" not in client.post("/predict?verbose=false", json=BRIEF_ROW).json()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_answered(client: httpx.Client, originals: Originals) -> None:
     table = churn_table(100_000)
     rows = table.to_numpy().tolist()

@@ -12,7 +12,10 @@ from tests.contract.conftest import Originals, churn_table, plans_table
 from tests.contract.doors import DOORS, Door, Outputs, Refused
 from tests.servers import Server
 
-pytestmark = pytest.mark.parametrize("server", ["h2corn"], indirect=True)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("server", ["h2corn"], indirect=True),
+]
 
 NO_TEXTS = "32-bit numbers are all that its messages carry"
 NO_MISSING_TEXT = "the protocol has no missing text"

@@ -290,6 +290,7 @@ def composed() -> list[Any]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(len(composed())))
 def test_what_holds_others_is_still_loaded(place: int, tmp_path: Path) -> None:
     frame, y = models.numbers()

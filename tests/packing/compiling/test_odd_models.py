@@ -225,15 +225,9 @@ ODD: dict[str, Callable[[], Odd]] = {
 }
 QUICK = (
     "one class",
-    "one class of text",
     "one column of targets",
-    "tiny numbers",
-    "int64",
-    "unicode classes",
     "booleans that may be missing",
     "empty and odd texts",
-    "bins",
-    "ties of counts",
     "lightgbm of linear leaves",
 )
 ROUNDED = ("one column of targets", "components", "int32")
