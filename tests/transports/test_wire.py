@@ -49,7 +49,16 @@ async def echo_all(requests: AsyncIterator[Any], rpc: Rpc) -> AsyncIterator[byte
         yield await echo(request, rpc)
 
 
-METHODS: Methods = {"/n.S/One": Unary(NOTE, echo), "/n.S/All": Streaming(NOTE, echo_all)}
+async def echo_twice(requests: AsyncIterator[Any], _: Rpc) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield note(request.name * 2)
+
+
+METHODS: Methods = {
+    "/n.S/One": Unary(NOTE, echo),
+    "/n.S/All": Streaming(NOTE, echo_all),
+    "/n.S/Twice": Streaming(NOTE, echo_twice),
+}
 
 
 class Told:
@@ -156,6 +165,17 @@ def test_gzip_is_read_and_answered_in_kind() -> None:
     assert answer.headers[b"grpc-encoding"] == b"gzip"
     plain = told("/n.S/One", packed, grpc_encoding="gzip")
     assert b"grpc-encoding" not in plain.headers
+
+
+def test_a_stream_is_compressed_as_its_headers_say_whatever_its_messages_are() -> None:
+    """A client leaves its short messages as they are, and packs those that get shorter."""
+    short, long = frame(note("a")), frame(gzip.compress(note("long " * 180)), 1)
+    encodings = {"grpc_encoding": "gzip", "grpc_accept_encoding": "identity,gzip"}
+    answer = told("/n.S/Twice", short + long, **encodings)
+    assert answer.headers[b"grpc-encoding"] == b"gzip"
+    assert answer.flags == [0, 1]
+    plain = told("/n.S/Twice", short + long, grpc_encoding="gzip")
+    assert (plain.flags, b"grpc-encoding" in plain.headers) == ([0, 0], False)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,14 @@ class GrpcRefusal(Exception):
         self.message = message
 
 
+def too_large(size: int, most: int) -> TooLarge:
+    """What is said of a message over the limit."""
+    return TooLarge(
+        f"a message has {size} bytes or more, but the limit is {most}; send fewer "
+        "rows, or raise the server's max_body_bytes"
+    )
+
+
 def failure(error: ForetellError | GrpcRefusal, request_id: str) -> Trailers:
     """The trailers that tell of `error`: status, message, and google.rpc details."""
     code = error.code if isinstance(error, GrpcRefusal) else CODES[type(error)]
