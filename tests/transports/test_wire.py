@@ -231,6 +231,12 @@ def test_a_stream_is_answered_before_it_ends_and_ends_at_its_deadline() -> None:
     assert 0.05 < time.monotonic() - before < 20
 
 
+def test_a_deadline_is_kept_while_the_message_is_still_to_come() -> None:
+    hanging = call("/n.S/One", frame(note("a"))[:-1], hangs=True, grpc_timeout="80m")
+    answer = Told(asyncio.run(asyncio.wait_for(hanging, 20)))
+    assert (answer.code, answer.notes) == (Code.DEADLINE_EXCEEDED, [])
+
+
 @pytest.mark.parametrize("timeout", ["", "5", "5x", "123456789S", "-1S", "1.5S", "S"])
 def test_a_timeout_that_is_none_is_refused(timeout: str) -> None:
     assert told("/n.S/One", frame(b""), grpc_timeout=timeout).code == Code.INVALID_ARGUMENT

@@ -177,7 +177,14 @@ class Wire:
         return method
 
     async def _answer_one(self, method: Unary, rpc: Rpc, reply: _Reply) -> None:
-        body = await self._whole(rpc)
+        if rpc.deadline is None:
+            body = await self._whole(rpc)
+        else:
+            try:
+                async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
+                    body = await self._whole(rpc)
+            except TimeoutError:
+                raise DeadlineExceeded("the deadline passed before the message came") from None
         if len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
             message = await self._parsed(method.request, body[0], body[_FRAME:], rpc)
         else:
