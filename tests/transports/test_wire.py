@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from foretell.codecs import messages
 from foretell.errors import InvalidInput, NotReady
-from foretell.transports.grpc.errors import Code
+from foretell.transports.grpc.errors import Code, failure
 from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary, Wire
 
 NOTE = messages.message("inference.ModelReadyRequest")  # any message with a text
@@ -209,6 +209,16 @@ def test_a_failure_carries_message_details_and_when_to_come_back() -> None:
     assert answer.trailers[b"grpc-message"] == b"'name' is wrong: 100 %25 %C3%A4"
     assert b"trailers" not in answer.headers
     assert told("/n.S/One", frame(note("later"))).trailers[b"retry-after"] == b"2"
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "字", "\ud800"])
+def test_what_is_told_of_a_failure_fits_into_the_trailers_clients_take(letter: str) -> None:
+    error = InvalidInput(f"no {letter * 9000}", field=letter * 9000, row=3)
+    trailers = failure(error, "r" * 128)
+    assert sum(len(name) + len(value) + 32 for name, value in trailers) < 8192
+    assert len(dict(trailers)[b"grpc-message"]) > 900
+    short = dict(failure(InvalidInput("no " + "a" * 900), "r"))
+    assert short[b"grpc-message"] == b"no " + b"a" * 900
 
 
 def test_a_bug_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
