@@ -8,16 +8,17 @@ from foretell.errors import NotFound, NotReady
 
 def test_a_model_that_is_off_is_not_asked_and_comes_back() -> None:
     switches = Switches(["a", "b"])
-    assert switches.any_turned == 0
+    assert (switches.any_off, switches.any_turned) == (False, 0)
     switches.turn("a", on=False)
-    assert switches.any_turned
-    assert switches.any_off
+    assert (switches.any_off, switches.any_turned) == (True, 1)
     assert switches.is_on("b")
     with pytest.raises(NotReady, match="model 'a' was unloaded"):
         switches.check("a")
     switches.turn("a", on=True)
     switches.check("a")
-    assert not switches.any_off
-    assert switches.any_turned  # another process may have turned one off meanwhile
+    assert (switches.any_off, switches.any_turned) == (
+        False,
+        1,
+    )  # another process may have turned one off meanwhile
     with pytest.raises(NotFound, match="no model 'c'; there are a, b"):
         switches.turn("c", on=True)
