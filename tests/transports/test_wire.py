@@ -184,6 +184,7 @@ def test_a_stream_is_compressed_as_its_headers_say_whatever_its_messages_are() -
         (gzip.compress(b"0" * 10_000_000, mtime=0), "the limit is 1000"),
         (gzip.compress(note("x"), mtime=0)[:-9], "cut off"),
         (b"no gzip", "not readable as gzip"),
+        (gzip.compress(note("x"), mtime=0) * 2, "goes on after its first gzip part"),
     ],
 )
 def test_a_bomb_and_broken_gzip_are_refused(payload: bytes, words: str) -> None:

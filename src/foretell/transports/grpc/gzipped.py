@@ -30,6 +30,8 @@ def _unpacked(payload: bytes, most: int) -> bytes:
         raise too_large(len(plain), most)
     if not reader.eof:
         raise GrpcRefusal(Code.INTERNAL, "a message is not readable as gzip: it is cut off")
+    if reader.unused_data:
+        raise GrpcRefusal(Code.INTERNAL, "a message goes on after its first gzip part")
     return plain
 
 
