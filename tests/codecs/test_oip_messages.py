@@ -92,6 +92,8 @@ def test_typed_contents_are_read(datatype: str, contents: str, values: Any) -> N
         (request_of("FP32", [2], fp32_contents=[1.0]), "has 1 fp32_contents"),
         (request_of("FP32", [1], fp64_contents=[1.0]), "has 0 fp32_contents"),
         (request_of("INT8", [1], int_contents=[128]), "out of range for INT8"),
+        (request_of("FP32", [0, 2**62, 2**62]), "which is too large"),
+        (request_of("BYTES", [0, 2**62, 2**62]), "which is too large"),
         (request_of("BYTES", [2], b"\1\0\0\0a\0\0\0"), "ends within the length"),
         (request_of("BYTES", [1], b"\5\0\0\0ab"), "ends after its bytes do"),
         (request_of("BYTES", [1], b"\5\0"), "too few for the"),

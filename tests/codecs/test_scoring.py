@@ -2,6 +2,9 @@
 
 import json
 import math
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -130,6 +133,34 @@ def test_too_many_rows_are_refused_in_every_form() -> None:
     for told in forms([row] * 3).values():
         with pytest.raises(TooLarge):
             CODEC.decode_invocation(json.dumps(told).encode(), max_rows=2)
+
+
+def test_too_many_rows_are_refused_before_they_are_made() -> None:
+    zeros = b"0," * 100_000 + b"0"
+    rows = b"[0]," * 100_000 + b"[0]"
+    bodies = [
+        b'{"inputs": {"x": [%s]}}' % zeros,
+        b'{"dataframe_split": {"columns": ["x"], "data": [%s]}}' % rows,
+    ]
+    for body in bodies:
+        parsed = _peak(partial(json.loads, body))
+        asked = _peak(partial(_refused, SCALAR, body))
+        assert asked < parsed + 2**20
+
+
+def _peak(work: Callable[[], object]) -> int:
+    """The most memory that `work` took at a time, in bytes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def _refused(codec: ScoringBodies, body: bytes) -> None:
+    with pytest.raises(TooLarge, match="100001 rows in one request, but the limit is 10"):
+        codec.decode_invocation(body, max_rows=10)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_raw_bytes_are_little_endian_and_texts_have_their_length_in_front() -> N
         (FP64, [2**60 + 2, 2**4], b"\0" * 256, "are 147573952589676413184"),
         (FP64, [2**62, 4], b"", "has 0 bytes"),
         (FP64, [0, 2**63], b"", "which is too large"),
+        (FP64, [10**4000, 10**4000], b"", "the shape of 'x' is too large"),
         (FP64, [0, 2**62, 2**62], b"", "which is too large"),
         (BYTES, [2**60], b"", "too few for the 1152921504606846976 texts"),
         (BYTES, [1], b"", "too few for the 1 texts"),

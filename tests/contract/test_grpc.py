@@ -197,6 +197,20 @@ def test_wanted_outputs_alone_come_back_in_their_order(inference: Any) -> None:
     assert "there is no output 'score'" in error.details()
 
 
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [("classification", "over HTTP only"), ("shared_memory_region", "shared memory")],
+)
+def test_what_would_change_the_answer_is_refused_not_passed_over(
+    inference: Any, parameter: str, words: str
+) -> None:
+    request = asking("churn", churn_table(2))
+    request.outputs.add(name="probability").parameters[parameter].int64_param = 1
+    error = failing(inference.ModelInfer, request)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert words in error.details()
+
+
 def test_missing_numbers_are_nan_and_missing_where_allowed(
     inference: Any, client: httpx.Client
 ) -> None:

@@ -1,5 +1,6 @@
 """The scoring contracts: what KServe's V1, Vertex AI, MLflow and SageMaker send is answered."""
 
+import gzip
 from typing import Any
 
 import httpx
@@ -82,3 +83,13 @@ def test_invocations_refuse_other_types(client: httpx.Client) -> None:
 def test_ping_and_version(client: httpx.Client) -> None:
     assert client.get("/ping").status_code == 200
     assert client.get("/version").text == "0.1.0"
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/batch_predict"])
+def test_a_body_in_several_gzip_parts_is_refused_not_cut(client: httpx.Client, path: str) -> None:
+    lines = churn_table(4).to_csv(index=False).encode().splitlines(keepends=True)
+    parts = [gzip.compress(b"".join(some)) for some in (lines[:3], lines[3:])]
+    headers = {"content-type": "text/csv", "content-encoding": "gzip"}
+    reply = client.post(path, content=b"".join(parts), headers=headers)
+    assert reply.status_code == 400
+    assert "goes on after its first gzip part" in reply.json()["error"]

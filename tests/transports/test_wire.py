@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from foretell.codecs import messages
 from foretell.errors import InvalidInput, NotReady
-from foretell.transports.grpc.errors import Code
+from foretell.transports.grpc.errors import Code, failure
 from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary, Wire
 
 NOTE = messages.message("inference.ModelReadyRequest")  # any message with a text
@@ -49,7 +49,16 @@ async def echo_all(requests: AsyncIterator[Any], rpc: Rpc) -> AsyncIterator[byte
         yield await echo(request, rpc)
 
 
-METHODS: Methods = {"/n.S/One": Unary(NOTE, echo), "/n.S/All": Streaming(NOTE, echo_all)}
+async def echo_twice(requests: AsyncIterator[Any], _: Rpc) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield note(request.name * 2)
+
+
+METHODS: Methods = {
+    "/n.S/One": Unary(NOTE, echo),
+    "/n.S/All": Streaming(NOTE, echo_all),
+    "/n.S/Twice": Streaming(NOTE, echo_twice),
+}
 
 
 class Told:
@@ -158,12 +167,24 @@ def test_gzip_is_read_and_answered_in_kind() -> None:
     assert b"grpc-encoding" not in plain.headers
 
 
+def test_a_stream_is_compressed_as_its_headers_say_whatever_its_messages_are() -> None:
+    """A client leaves its short messages as they are, and packs those that get shorter."""
+    short, long = frame(note("a")), frame(gzip.compress(note("long " * 180)), 1)
+    encodings = {"grpc_encoding": "gzip", "grpc_accept_encoding": "identity,gzip"}
+    answer = told("/n.S/Twice", short + long, **encodings)
+    assert answer.headers[b"grpc-encoding"] == b"gzip"
+    assert answer.flags == [0, 1]
+    plain = told("/n.S/Twice", short + long, grpc_encoding="gzip")
+    assert (plain.flags, b"grpc-encoding" in plain.headers) == ([0, 0], False)
+
+
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
         (gzip.compress(b"0" * 10_000_000, mtime=0), "the limit is 1000"),
         (gzip.compress(note("x"), mtime=0)[:-9], "cut off"),
         (b"no gzip", "not readable as gzip"),
+        (gzip.compress(note("x"), mtime=0) * 2, "goes on after its first gzip part"),
     ],
 )
 def test_a_bomb_and_broken_gzip_are_refused(payload: bytes, words: str) -> None:
@@ -191,6 +212,16 @@ def test_a_failure_carries_message_details_and_when_to_come_back() -> None:
     assert told("/n.S/One", frame(note("later"))).trailers[b"retry-after"] == b"2"
 
 
+@pytest.mark.parametrize("letter", ["a", "ä", "字", "\ud800"])
+def test_what_is_told_of_a_failure_fits_into_the_trailers_clients_take(letter: str) -> None:
+    error = InvalidInput(f"no {letter * 9000}", field=letter * 9000, row=3)
+    trailers = failure(error, "r" * 128)
+    assert sum(len(name) + len(value) + 32 for name, value in trailers) < 8192
+    assert len(dict(trailers)[b"grpc-message"]) > 900
+    short = dict(failure(InvalidInput("no " + "a" * 900), "r"))
+    assert short[b"grpc-message"] == b"no " + b"a" * 900
+
+
 def test_a_bug_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
     answer = told("/n.S/One", frame(note("broken")), x_request_id="r1")
     assert answer.code == Code.INTERNAL
@@ -209,6 +240,12 @@ def test_a_stream_is_answered_before_it_ends_and_ends_at_its_deadline() -> None:
     answer = told("/n.S/All", frame(note("a")), hangs=True, grpc_timeout="80m")
     assert (answer.code, answer.notes) == (Code.DEADLINE_EXCEEDED, ["a"])
     assert 0.05 < time.monotonic() - before < 20
+
+
+def test_a_deadline_is_kept_while_the_message_is_still_to_come() -> None:
+    hanging = call("/n.S/One", frame(note("a"))[:-1], hangs=True, grpc_timeout="80m")
+    answer = Told(asyncio.run(asyncio.wait_for(hanging, 20)))
+    assert (answer.code, answer.notes) == (Code.DEADLINE_EXCEEDED, [])
 
 
 @pytest.mark.parametrize("timeout", ["", "5", "5x", "123456789S", "-1S", "1.5S", "S"])

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from foretell.codecs import messages
-from foretell.codecs.tensors import Tensor, count_of, datatype_of, from_raw, raw_of, to_raw
+from foretell.codecs.tensors import (
+    Tensor,
+    count_of,
+    datatype_of,
+    from_raw,
+    raw_of,
+    shaped,
+    to_raw,
+)
 from foretell.core.field import Datatype
 from foretell.errors import InvalidInput
 
@@ -81,14 +89,14 @@ def _typed(part: Any) -> Tensor:
             raise InvalidInput(
                 f"'{part.name}' has a text that is not UTF-8", field=part.name
             ) from None
-        return Tensor(part.name, datatype, boxed.reshape(part.shape))
+        return Tensor(part.name, datatype, shaped(boxed, part.shape, part.name))
     try:
         array = np.array(values, datatype.numpy)
     except OverflowError:
         raise InvalidInput(
             f"'{part.name}' has values that are out of range for {datatype}", field=part.name
         ) from None
-    return Tensor(part.name, datatype, array.reshape(part.shape))
+    return Tensor(part.name, datatype, shaped(array, part.shape, part.name))
 
 
 def response_of(tensors: list[Tensor], *, model: str, version: str, request_id: str) -> Any:

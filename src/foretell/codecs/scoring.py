@@ -64,9 +64,9 @@ class ScoringBodies:
         (key,) = found
         value = told[key]
         if key == "dataframe_split":
-            rows = _split(value)
+            rows = _split(value, max_rows)
         elif key == "inputs" and isinstance(value, dict):
-            rows = _from_columns(value, key)
+            rows = _from_columns(value, key, max_rows)
         else:
             rows = _list(value, key)
         return self._accepted(rows, max_rows)
@@ -74,8 +74,7 @@ class ScoringBodies:
     def _accepted(self, rows: Sequence[object], max_rows: int) -> Batch:
         if not rows:
             raise InvalidInput("there are no rows; send at least one")
-        if len(rows) > max_rows:
-            raise TooLarge(f"more rows in one request than the limit of {max_rows}; send fewer")
+        _check_count(len(rows), max_rows)
         accepted: list[Row] = []
         for number, row in enumerate(rows):
             try:
@@ -132,7 +131,7 @@ def _list(value: object, what: str) -> list[Any]:
     return value
 
 
-def _split(told: object) -> list[Any]:
+def _split(told: object, max_rows: int) -> list[Any]:
     """The rows of pandas' `split` form; its index says nothing to a model."""
     if not isinstance(told, dict):
         raise InvalidInput(
@@ -143,6 +142,7 @@ def _split(told: object) -> list[Any]:
     if extra is not None:
         raise InvalidInput(f"unknown field {spoken(extra)} in 'dataframe_split'", field=extra)
     data = _list(told.get("data"), "data")
+    _check_count(len(data), max_rows)
     if told.get("columns") is None:
         return data
     columns = _list(told["columns"], "columns")
@@ -158,12 +158,20 @@ def _split(told: object) -> list[Any]:
     return rows
 
 
-def _from_columns(columns: dict[str, Any], what: str) -> list[Any]:
+def _from_columns(columns: dict[str, Any], what: str, max_rows: int) -> list[Any]:
     """The rows of columns by name."""
     values = [_list(column, name) for name, column in columns.items()]
     if len(set(map(len, values))) > 1:
         raise InvalidInput(f"the columns of '{what}' differ in length", field=what)
+    for column in values[:1]:
+        _check_count(len(column), max_rows)
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _check_count(n_rows: int, max_rows: int) -> None:
+    """Raise TooLarge for too many rows: before one of them is made, as each costs a dict."""
+    if n_rows > max_rows:
+        raise TooLarge(f"{n_rows} rows in one request, but the limit is {max_rows}; send fewer")
 
 
 def _depth(value: object) -> int:

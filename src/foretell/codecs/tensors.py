@@ -30,6 +30,7 @@ from foretell.errors import InvalidInput, TooLarge
 
 _LENGTH = struct.Struct("<I")
 _MOST_SIZES = 64  # numpy has no more axes
+_TOO_LARGE = 2**128
 _NO_VALUE = type(None)
 
 
@@ -204,6 +205,8 @@ def count_of(shape: Sequence[int], name: str) -> int:
             "from 0 up",
             field=name,
         )
+    if any(size >= _TOO_LARGE for size in shape):  # JSON's may have thousands of digits
+        raise InvalidInput(f"the shape of '{name}' is too large", field=name)
     return math.prod(shape)
 
 
@@ -213,7 +216,7 @@ def from_raw(
     """The tensor in `raw`, where it is. Raises InvalidInput when it is not of that size."""
     count = count_of(shape, name)
     if datatype is Datatype.BYTES:
-        return Tensor(name, datatype, _shaped(_boxed(_texts(name, raw, count)), shape, name))
+        return Tensor(name, datatype, shaped(_boxed(_texts(name, raw, count)), shape, name))
     dtype = datatype.numpy.newbyteorder("<")
     if count * dtype.itemsize != len(raw):
         raise InvalidInput(
@@ -222,11 +225,11 @@ def from_raw(
             field=name,
         )
     if datatype is Datatype.BOOL:
-        return Tensor(name, datatype, _shaped(np.frombuffer(raw, np.uint8) != 0, shape, name))
-    return Tensor(name, datatype, _shaped(np.frombuffer(raw, dtype), shape, name))
+        return Tensor(name, datatype, shaped(np.frombuffer(raw, np.uint8) != 0, shape, name))
+    return Tensor(name, datatype, shaped(np.frombuffer(raw, dtype), shape, name))
 
 
-def _shaped(values: Array, shape: Sequence[int], name: str) -> Array:
+def shaped(values: Array, shape: Sequence[int], name: str) -> Array:
     """`values` in `shape`, which may still be impossible when there are none."""
     try:
         return values.reshape(tuple(shape))
@@ -289,14 +292,14 @@ def from_values(name: str, datatype: Datatype, shape: Sequence[int], values: Any
     if datatype is Datatype.BYTES:
         if not kinds <= {str}:
             raise _not_of(name, datatype)
-        return Tensor(name, datatype, _shaped(_boxed(flat), shape, name))
+        return Tensor(name, datatype, shaped(_boxed(flat), shape, name))
     if gaps and not datatype.is_float:
         numbers = iter(_numbers(name, datatype, [v for v in flat if v is not None], kinds).tolist())
         array = _boxed([None if value is None else next(numbers) for value in flat])
     else:
         present = [math.nan if value is None else value for value in flat] if gaps else flat
         array = _numbers(name, datatype, present, kinds)
-    return Tensor(name, datatype, _shaped(array, shape, name))
+    return Tensor(name, datatype, shaped(array, shape, name))
 
 
 def _numbers(name: str, datatype: Datatype, flat: list[Any], kinds: set[type]) -> Array:

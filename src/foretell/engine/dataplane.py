@@ -58,7 +58,7 @@ class DataPlane:
         Raises NotFound, NotReady and Overloaded at once; what is awaited raises
         DeadlineExceeded and ModelFailed.
         """
-        if self.switches.any_off:
+        if self.switches.any_turned:
             self.switches.check(self.fleet.resolve(target).name)
         return (self._known.get(target) or self._find(target)).submit(batch, call)
 

@@ -1,8 +1,9 @@
 """A switch takes one model out of service and back, in all workers of a server at once.
 
 It is a byte in memory that processes share which are forked after it was made; a first byte
-counts those that are off, so that a request looks at one byte only. A model that is off stays
-in memory, and ready to go on.
+tells that one was ever off, so that a request looks at one byte only. It never turns back:
+processes that turn switches at the same time could lose it. A model that is off stays in
+memory, and ready to go on.
 """
 
 import mmap
@@ -21,9 +22,14 @@ class Switches:
         self._off = mmap.mmap(-1, len(self._places) + 1)
 
     @property
-    def any_off(self) -> int:
-        """Not 0 when a model is off."""
+    def any_turned(self) -> int:
+        """Not 0 when a model is off, or was."""
         return self._off[0]
+
+    @property
+    def any_off(self) -> bool:
+        """Whether a model is off."""
+        return any(self._off[1:])
 
     def is_on(self, model: str) -> bool:
         """Whether `model` is in service. Raises NotFound."""
@@ -32,7 +38,8 @@ class Switches:
     def turn(self, model: str, *, on: bool) -> None:
         """Put `model` into service, or take it out; what runs is answered. Raises NotFound."""
         self._off[self._place(model)] = 0 if on else 1
-        self._off[0] = 1 if any(self._off[1:]) else 0
+        if not on:
+            self._off[0] = 1
 
     def check(self, model: str) -> None:
         """Raise NotReady when `model` is off."""

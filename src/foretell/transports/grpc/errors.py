@@ -30,6 +30,9 @@ DOMAIN = "foretell"
 _ANY = "type.googleapis.com/"
 # Printable ASCII but the percent sign stays as it is (gRPC over HTTP/2, "Status-Message").
 _PLAIN = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+# What is told is cut at so many bytes: clients take 8 KiB of trailers, where it is three times.
+_MOST_TOLD = 1000
+_MOST_FIELD = 200
 
 
 class Code(IntEnum):
@@ -82,12 +85,20 @@ class GrpcRefusal(Exception):
         self.message = message
 
 
+def too_large(size: int, most: int) -> TooLarge:
+    """What is said of a message over the limit."""
+    return TooLarge(
+        f"a message has {size} bytes or more, but the limit is {most}; send fewer "
+        "rows, or raise the server's max_body_bytes"
+    )
+
+
 def failure(error: ForetellError | GrpcRefusal, request_id: str) -> Trailers:
     """The trailers that tell of `error`: status, message, and google.rpc details."""
     code = error.code if isinstance(error, GrpcRefusal) else CODES[type(error)]
     trailers = [
         (b"grpc-status", b"%d" % code),
-        (b"grpc-message", quote(error.message, safe=_PLAIN).encode()),
+        (b"grpc-message", quote(_cut(error.message, _MOST_TOLD), safe=_PLAIN).encode()),
         (b"x-request-id", request_id.encode()),
     ]
     if isinstance(error, ForetellError):
@@ -99,16 +110,17 @@ def failure(error: ForetellError | GrpcRefusal, request_id: str) -> Trailers:
 
 def _details(error: ForetellError, code: Code, request_id: str) -> bytes:
     told = {"request_id": request_id}
+    message, field = _cut(error.message, _MOST_TOLD), _cut(error.field or "", _MOST_FIELD)
     if error.field is not None:
-        told["field"] = error.field
+        told["field"] = field
     if error.row is not None:
         told["row"] = str(error.row)
-    status = messages.message("google.rpc.Status")(code=code, message=error.message)
+    status = messages.message("google.rpc.Status")(code=code, message=message)
     info = messages.message("google.rpc.ErrorInfo")
     parts = [info(reason=error.code.upper(), domain=DOMAIN, metadata=told)]
     if error.field is not None:
         bad = messages.message("google.rpc.BadRequest")()
-        bad.field_violations.add(field=error.field, description=error.message)
+        bad.field_violations.add(field=field, description=message)
         parts.append(bad)
     if isinstance(error, NotReady | Overloaded):
         retry = messages.message("google.rpc.RetryInfo")()
@@ -121,3 +133,11 @@ def _details(error: ForetellError, code: Code, request_id: str) -> bytes:
         )
     made: bytes = status.SerializeToString()
     return made
+
+
+def _cut(text: str, most: int) -> str:
+    """The text in no more than `most` bytes of UTF-8, which is all of it that can be told."""
+    told = text.encode("utf-8", "replace")
+    if len(told) > most:
+        told = told[: most - 3] + b"..."
+    return told.decode("utf-8", "ignore")

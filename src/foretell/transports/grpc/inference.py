@@ -21,6 +21,10 @@ from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary
 
 SERVICE = "inference.GRPCInferenceService"
 
+_UNSERVED = {
+    "shared_memory_region": "shared memory, which this server does not use",
+    "classification": "classification, which this server does over HTTP only",
+}
 _MOST_TIMEOUT_US = 24 * 60 * 60 * 1_000_000
 
 
@@ -70,9 +74,8 @@ class InferenceService:
     ) -> Any:
         target = _target(request.model_name, request.model_version)
         tensors = self._tensors_of(target)
-        wanted = [part.name for part in request.outputs]
-        for name in wanted:
-            tensors.output(name)
+        wanted = tensors.wanted(part.name for part in request.outputs)
+        _refuse_unserved(request)
         batch = tensors.accept(tensors_of(request), max_rows=self._max_rows)
         call = Call(rpc.request_id, _sooner(rpc.deadline, request.parameters))
         answer = await wait(self._dataplane.infer(target, batch, call))
@@ -185,6 +188,14 @@ def _at_once(answer: Callable[[Any], Any]) -> Callable[[Any, Rpc], Awaitable[byt
         return written
 
     return answered
+
+
+def _refuse_unserved(request: Any) -> None:
+    """Raise InvalidInput for what would change the answer and is not done over gRPC."""
+    for part in (*request.inputs, *request.outputs):
+        for name, what in _UNSERVED.items():
+            if name in part.parameters:
+                raise InvalidInput(f"'{part.name}' asks for {what}", field=part.name)
 
 
 async def _only_wait(work: Awaitable[Any]) -> Any:

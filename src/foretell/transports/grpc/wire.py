@@ -8,18 +8,16 @@ Rules:
 2. Every call ends with one status. A call that fails before its first message is answered by
    headers alone ("Trailers-Only").
 3. `grpc-timeout` becomes the call's deadline; a client that leaves cancels what runs for it.
-4. Messages are compressed with gzip or not at all; the answer to a compressed message is
-   compressed when it is longer than a packet.
+4. Messages are compressed with gzip or not at all; a client that sends gzip and reads it gets
+   answers longer than a packet compressed. A stream's headers tell that before its answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import binascii
-import gzip
 import logging
 import time
-import zlib
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -29,16 +27,16 @@ from google.protobuf.message import DecodeError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foretell.core.call import Call
-from foretell.errors import DeadlineExceeded, ForetellError, TooLarge
+from foretell.errors import DeadlineExceeded, ForetellError
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
-from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure
+from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure, too_large
+from foretell.transports.grpc.gzipped import PACKET, packed, unpacked
 
 _log = logging.getLogger("foretell.grpc")
 
 CONTENT_TYPE = b"application/grpc"
 ENCODINGS = b"identity,gzip"
 _FRAME = 5
-_PACKET = 1400
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MOST_TIMEOUT_DIGITS = 8
 _OK = (b"grpc-status", b"0")
@@ -68,6 +66,14 @@ class Rpc:
     def trailers(self) -> Trailers:
         """What ends a call that was answered."""
         return [_OK, (b"x-request-id", self.request_id.encode()), *self.trailing]
+
+    @property
+    def compresses(self) -> bool:
+        """Whether the client sends gzip, and reads it."""
+        told = self.told
+        if told.get(b"grpc-encoding") != b"gzip":
+            return False
+        return b"gzip" in told.get(b"grpc-accept-encoding", b"")
 
     def binary(self, name: bytes) -> bytes | None:
         """The metadata called `name`, which ends in `-bin`. Raises GrpcRefusal."""
@@ -132,6 +138,7 @@ class Wire:
             return
         try:
             method = self._method(scope, rpc)
+            reply.compress = rpc.compresses
             if isinstance(method, Unary):
                 await self._answer_one(method, rpc, reply)
             else:
@@ -170,12 +177,19 @@ class Wire:
         return method
 
     async def _answer_one(self, method: Unary, rpc: Rpc, reply: _Reply) -> None:
-        body = await self._whole(rpc)
+        if rpc.deadline is None:
+            body = await self._whole(rpc)
+        else:
+            try:
+                async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
+                    body = await self._whole(rpc)
+            except TimeoutError:
+                raise DeadlineExceeded("the deadline passed before the message came") from None
         if len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
-            message = self._parsed(method.request, body[0], body[_FRAME:], rpc, reply)
+            message = await self._parsed(method.request, body[0], body[_FRAME:], rpc)
         else:
             first = {"type": "http.request", "body": body}
-            incoming = self._incoming(method.request, rpc, reply, first)
+            incoming = self._incoming(method.request, rpc, first)
             message = await anext(incoming, None)
             if message is None or await anext(incoming, None) is not None:
                 raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
@@ -194,14 +208,14 @@ class Wire:
             if part:
                 parts.append(part)
                 size += len(part)
-                if size > _PACKET:  # no need to wait for all of what is too large
+                if size > PACKET:  # no need to wait for all of what is too large
                     told = int.from_bytes(parts[0][1:_FRAME], "big")
                     if max(told, size - _FRAME) > self._most:
-                        raise self._too_large(max(told, size - _FRAME))
+                        raise too_large(max(told, size - _FRAME), self._most)
         return b"".join(parts)
 
     async def _answer_many(self, method: Streaming, rpc: Rpc, reply: _Reply) -> None:
-        incoming = self._incoming(method.request, rpc, reply, None)
+        incoming = self._incoming(method.request, rpc, None)
         answers = method.answer(incoming, rpc)
         try:
             async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
@@ -213,9 +227,7 @@ class Wire:
             await _closed(answers)
         await reply.end(rpc.trailers)
 
-    async def _incoming(
-        self, request: Any, rpc: Rpc, reply: _Reply, first: Message | None
-    ) -> AsyncIterator[Any]:
+    async def _incoming(self, request: Any, rpc: Rpc, first: Message | None) -> AsyncIterator[Any]:
         """The messages as they come. Raises GrpcRefusal, TooLarge, ClientGone."""
         kept = bytearray()
         more = True
@@ -229,50 +241,30 @@ class Wire:
             while len(kept) >= _FRAME:
                 size = int.from_bytes(kept[1:_FRAME], "big")
                 if size > self._most:
-                    raise self._too_large(size)
+                    raise too_large(size, self._most)
                 if len(kept) < size + _FRAME:
                     break
                 flag, payload = kept[0], bytes(memoryview(kept)[_FRAME : size + _FRAME])
                 del kept[: size + _FRAME]
-                yield self._parsed(request, flag, payload, rpc, reply)
+                yield await self._parsed(request, flag, payload, rpc)
         if kept:
             raise _cut()
 
-    def _parsed(self, request: Any, flag: int, payload: bytes, rpc: Rpc, reply: _Reply) -> Any:
+    async def _parsed(self, request: Any, flag: int, payload: bytes, rpc: Rpc) -> Any:
         if len(payload) > self._most:
-            raise self._too_large(len(payload))
+            raise too_large(len(payload), self._most)
         if flag:
             if flag != 1 or rpc.told.get(b"grpc-encoding") != b"gzip":
                 raise GrpcRefusal(
                     Code.INTERNAL, "a message is flagged as compressed, but no encoding was named"
                 )
-            payload = self._plain(payload)
-            reply.compress = b"gzip" in rpc.told.get(b"grpc-accept-encoding", b"")
+            payload = await unpacked(payload, self._most)
         try:
             return request.FromString(payload)
         except DecodeError:
             raise GrpcRefusal(
                 Code.INVALID_ARGUMENT, f"the message is not a {request.DESCRIPTOR.full_name}"
             ) from None
-
-    def _plain(self, payload: bytes) -> bytes:
-        """The bytes that were compressed: no more of them than a message may have."""
-        reader = zlib.decompressobj(wbits=31)
-        try:
-            plain = reader.decompress(payload, self._most + 1)
-        except zlib.error:
-            raise GrpcRefusal(Code.INTERNAL, "a message is not readable as gzip") from None
-        if len(plain) > self._most:
-            raise self._too_large(len(plain))
-        if not reader.eof:
-            raise GrpcRefusal(Code.INTERNAL, "a message is not readable as gzip: it is cut off")
-        return plain
-
-    def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(
-            f"a message has {size} bytes or more, but the limit is {self._most}; send fewer "
-            "rows, or raise the server's max_body_bytes"
-        )
 
 
 class _Reply:
@@ -287,7 +279,7 @@ class _Reply:
 
     async def only(self, payload: bytes, trailers: Trailers) -> None:
         """All of the reply to a call that is answered by one message."""
-        send, body = self._send, self._framed(payload)
+        send, body = self._send, await self._framed(payload)
         await send(self._start())
         await send({"type": "http.response.body", "body": body})
         await send({"type": "http.response.trailers", "headers": trailers})
@@ -295,7 +287,7 @@ class _Reply:
     async def message(self, payload: bytes) -> None:
         if not self._started:
             await self._send(self._start())
-        body = self._framed(payload)
+        body = await self._framed(payload)
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self, trailers: Trailers) -> None:
@@ -317,10 +309,10 @@ class _Reply:
             "trailers": True,
         }
 
-    def _framed(self, payload: bytes) -> bytes:
+    async def _framed(self, payload: bytes) -> bytes:
         flag = b"\0"
-        if self.compress and len(payload) > _PACKET:
-            flag, payload = b"\1", gzip.compress(payload, compresslevel=1)
+        if self.compress and len(payload) > PACKET:
+            flag, payload = b"\1", await packed(payload)
         return b"".join((flag, len(payload).to_bytes(4, "big"), payload))
 
 

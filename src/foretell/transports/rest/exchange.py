@@ -85,6 +85,10 @@ async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:
             continue
         if len(plain) > max_body_bytes:
             raise too_large(max_body_bytes)
+        if reader.eof and reader.unused_data:  # such as further members, which pigz and bgzip write
+            raise InvalidInput(
+                f"the body goes on after its first {encoding.decode()} part; send it as one"
+            )
         if reader.eof:
             return plain
     raise InvalidInput(f"the body is not readable as {encoding.decode()}")
