@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from foretell.codecs.json_rows import JsonRows
 from foretell.codecs.tables import arrow_tables, csv_tables, ndjson
 from foretell.codecs.tables.arrow_tables import TableLimits
+from foretell.codecs.tables.expansion import Records, unpacked_size
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
@@ -198,6 +199,25 @@ def test_sliced_and_chunked_tables_are_read_as_what_they_show() -> None:
     batch = arrow_tables.batch_of(SIMPLE, twice.slice(1, 4), LIMITS)
     assert plain(batch)[1] == [2, 3, 1, 2]
     assert plain(batch)[2:] == [[None, "a", "a", None], [V[1], V[2], V[0], V[1]]]
+
+
+@pytest.mark.parametrize(
+    ("nullable", "kind", "words"),
+    [(True, TooLarge, "unpacks to more than"), (False, InvalidInput, "is null, but must be")],
+)
+def test_nulls_that_take_no_bytes_are_not_made_into_any(
+    nullable: bool, kind: type[ForetellError], words: str
+) -> None:
+    field = Field("v", Datatype.FP64, shape=(-1,), nullable=nullable)
+    offsets = pa.array([0, 2**24], pa.int32())
+    body = stream(pa.table({"v": pa.ListArray.from_arrays(offsets, pa.nulls(2**24))}))
+    with pytest.raises(kind, match=words):
+        arrow_tables.read_stream(Signature((field,), SIMPLE.outputs), body, LIMITS)
+
+
+def test_bytes_that_several_buffers_show_count_for_each_of_them() -> None:
+    records = Records(1, [(0, 100), (0, 100), (100, 120)], compressed=False)
+    assert unpacked_size(records, memoryview(bytes(120))) == 220
 
 
 REFUSED = {
