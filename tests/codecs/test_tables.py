@@ -339,6 +339,7 @@ def test_csv_is_typed_by_the_signature(body: str) -> None:
         (b"x,n,s,t,b,c\n", "no input 'c'", "c", None),
         (b"x,n,s,t,b,x\n1,1,a,b,true,1\n", "two columns are called 'x'", "x", None),
         (b"x,n,s,t,b\n1,1,a,b,true\n1,2\n", "has 2 values, but the header has 5", None, 1),
+        (b"x,n,s,t,b\n" + b"1,2\n" * 11, "has 2 values, but the header has 5", None, 0),
         (b"x,n,s,t,b\n1,1,a,b,true\n1,,a,b,true\n", "is null, but must be a whole", "n", 1),
         (b"x,n,s,t,b\n1,1.5,a,b,true\n", "is 1.5, but must be a whole number", "n", 0),
         (b"x,n,s,t,b\n1,1_0,a,b,true\n", 'is "1_0", but must be a whole number', "n", 0),
