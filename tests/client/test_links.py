@@ -345,6 +345,8 @@ def test_a_closed_client_says_so() -> None:
         ({"verify": "ca.pem"}, "verify and cert are for TLS"),
         ({"cert": "me.pem"}, "verify and cert are for TLS"),
         ({"balance": "hash"}, "give key="),
+        ({"api_key": "secret\n"}, "the api_key is empty or has what no header can hold"),
+        ({"api_key": ""}, "the api_key is empty"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options: dict[str, Any], words: str) -> None:

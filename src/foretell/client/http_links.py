@@ -66,8 +66,8 @@ class HttpLink:
         """Send `attempt` once, and say what came of it."""
         left_s = math.inf if attempt.timeout_s is None else attempt.timeout_s
         timeout = _Left(time.monotonic() + left_s)
-        request = _request(self._httpx, attempt, self._headers, timeout)
         try:
+            request = _request(self._httpx, attempt, self._headers, timeout)
             response = self._clients[attempt.url].send(request, stream=True)
             try:
                 body = bytearray()
@@ -77,7 +77,7 @@ class HttpLink:
                         return Outcome(Kind.SILENT, error=late(attempt.url))
             finally:
                 response.close()
-        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
+        except _failures(self._httpx) as error:
             return _failed(self._httpx, error, attempt.url, late_by_now=timeout.over)
         return outcome_of(response.status_code, response.headers, bytes(body), attempt.url)
 
@@ -97,13 +97,13 @@ class AsyncHttpLink:
 
     async def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
-        request = _request(self._httpx, attempt, self._headers, {"connect": _CONNECT_S})
         try:
+            request = _request(self._httpx, attempt, self._headers, {"connect": _CONNECT_S})
             async with asyncio.timeout(attempt.timeout_s):
                 response = await self._clients[attempt.url].send(request)
         except TimeoutError:
             return Outcome(Kind.SILENT, error=late(attempt.url))
-        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
+        except _failures(self._httpx) as error:
             return _failed(self._httpx, error, attempt.url, late_by_now=False)
         return outcome_of(response.status_code, response.headers, response.content, attempt.url)
 
@@ -111,6 +111,11 @@ class AsyncHttpLink:
         """Close all connections."""
         for client in self._clients.values():
             await client.aclose()
+
+
+def _failures(httpx: Any) -> tuple[type[Exception], ...]:
+    """What httpx raises for an attempt; TLS errors come as they are."""
+    return httpx.HTTPError, httpx.InvalidURL, OSError
 
 
 def _httpx() -> Any:
