@@ -88,23 +88,36 @@ class HttpLink:
 
 
 class AsyncHttpLink:
-    """Sends on the event loop it was made on."""
+    """Sends on the event loop it was made on.
+
+    A call that is cancelled just when httpcore's pool gives it a connection keeps that for ever,
+    until there are none left. So calls wait for one here, and late ones are not cancelled: each
+    step of httpcore ends at the deadline by itself.
+    """
 
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
         self._clients = _clients(self._httpx, self._httpx.AsyncClient, options, urls)
+        self._room = {url: asyncio.Semaphore(_MOST_CONNECTIONS) for url in self._clients}
 
     async def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
+        left_s = math.inf if attempt.timeout_s is None else attempt.timeout_s
+        timeout = _Left(time.monotonic() + left_s)
+        room = self._room[attempt.url]
         try:
-            request = _request(self._httpx, attempt, self._headers, {"connect": _CONNECT_S})
             async with asyncio.timeout(attempt.timeout_s):
-                response = await self._clients[attempt.url].send(request)
+                await room.acquire()
         except TimeoutError:
             return Outcome(Kind.SILENT, error=late(attempt.url))
+        try:
+            request = _request(self._httpx, attempt, self._headers, timeout)
+            response = await self._clients[attempt.url].send(request)
         except _failures(self._httpx) as error:
-            return _failed(self._httpx, error, attempt.url, late_by_now=False)
+            return _failed(self._httpx, error, attempt.url, late_by_now=timeout.over)
+        finally:
+            room.release()
         return outcome_of(response.status_code, response.headers, response.content, attempt.url)
 
     async def close(self) -> None:
