@@ -38,6 +38,14 @@ class ForetellError(Exception):
         self.field = field
         self.row = row
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # With copies and across processes it goes as it stands: leaves take other arguments.
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[ForetellError], args: tuple[object, ...]) -> ForetellError:
+    return kind.__new__(kind, *args)
+
 
 class InvalidInput(ForetellError):
     """Missing, unknown, wrongly typed or out-of-range input, a wrong shape, a malformed body."""

@@ -34,7 +34,12 @@ SPELLINGS = {
     "pandas": FRAME,
     "pandas, other dtypes": FRAME.astype({"plan": "category", "usage": "Float64"}),
     "arrow": pa.Table.from_pylist(ROWS),
+    "an arrow batch": pa.RecordBatch.from_pylist(ROWS),
     "numpy": np.array([[1.5, "pro", True], [np.nan, None, False]], dtype=object),
+    "numpy, masked": np.ma.array(
+        np.array([[1.5, "pro", True], [9.0, "basic", False]], dtype=object),
+        mask=[[False] * 3, [True, True, False]],
+    ),
 }
 
 
@@ -55,6 +60,7 @@ def test_every_form_of_the_same_rows_is_the_same_batch(rows: Any) -> None:
         ([], "there are no rows"),
         (FRAME.head(0), "there are no rows"),
         ("text", "rows are a str"),
+        (FRAME.iloc[0], "rows are a Series, but must be a list or a table"),
         (np.zeros((2, 2)), r"shape \(2, 2\), but must be \(n, 3\)"),
         (FRAME.drop(columns="plan"), "column 'plan' is missing"),
         (FRAME.assign(extra=1), "no input 'extra'"),

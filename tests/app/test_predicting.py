@@ -53,7 +53,7 @@ def test_rows_as_json_on_the_command_line(told: str, wanted: list[Any]) -> None:
     assert rows(told) == wanted
 
 
-@pytest.mark.parametrize("text", [JSON, LINES, CSV, f"  {JSON}\n"])
+@pytest.mark.parametrize("text", [JSON, LINES, CSV, f"  {JSON}\n", f"\ufeff{JSON}"])
 def test_stdin_tells_its_form_by_itself(text: str) -> None:
     assert rows(stdin=text.encode()) == ROWS
     assert rows(file="-", stdin=text.encode()) == ROWS
@@ -75,6 +75,13 @@ def test_a_parquet_file(tmp_path: Path) -> None:
         rows(file=str(tmp_path / "b.parquet"))
 
 
+def test_a_parquet_file_in_a_partitioned_folder_is_read_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "year=2024"
+    folder.mkdir()
+    pd.DataFrame(ROWS, columns=["age", "plan"]).to_parquet(folder / "a.parquet")
+    assert rows(file=str(folder / "a.parquet")) == ROWS
+
+
 def test_a_text_of_digits_stays_a_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("age,plan\n,007\n")
     ((age, plan),) = rows(file=str(tmp_path / "a.csv"))
@@ -94,6 +101,7 @@ def test_a_text_of_digits_stays_a_text(tmp_path: Path) -> None:
         ({"stdin": b" \n"}, InvalidInput, "stdin is empty"),
         ({"stdin": b'{"age": 1}\n{"age"\n'}, InvalidInput, "line 2 of stdin is not valid JSON"),
         ({"stdin": b'{"age": 1'}, InvalidInput, "stdin is not valid JSON"),
+        ({"stdin": b"[" * 100_000}, InvalidInput, "stdin is nested too deeply"),
         ({"stdin": b"age\n1\n"}, InvalidInput, "column 'plan' is missing"),
         ({"file": "rows.xlsx"}, InvalidInput, "name it .json, .ndjson, .csv or .parquet"),
         ({"file": "absent.csv"}, InvalidInput, "absent.csv cannot be read: No such file"),

@@ -156,6 +156,16 @@ def test_what_is_no_answer_or_description_of_ours_is_told(
         ask({"x": 1})
 
 
+def test_lists_that_form_no_tensor_are_a_mistake_of_the_rows(
+    ask: Callable[..., Predictions], server: Server
+) -> None:
+    field = Field("x", Datatype.FP64, shape=(-1,))
+    server.versions = {"1": Signature((field,), DOUBLE.outputs)}
+    with pytest.raises(InvalidInput, match="cannot be sent as they are"):
+        ask([[[1.0]], [[1.0, 2.0]]] * 20)
+    assert server.sent == []
+
+
 def test_what_the_server_refuses_makes_the_client_look_again(
     ask: Callable[..., Predictions], server: Server, world: World
 ) -> None:
@@ -187,10 +197,12 @@ def test_who_waits_for_another_calls_fetch_gets_its_error_or_goes_itself(
     step = next(follower)
     assert isinstance(step, Joining)
     assert step.timeout_s == 5.0
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoAnswer) as its_own:
         leader.send(failed(Kind.SPOILT))
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoAnswer) as anothers:
         follower.send(None)
+    assert anothers.value.message == its_own.value.message
+    assert anothers.value is not its_own.value  # each has a traceback of its own
     leader, follower = joined(asking, None, world), joined(asking, 5.0, world)
     next(leader)
     next(follower)

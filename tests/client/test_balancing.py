@@ -193,6 +193,7 @@ def test_a_call_that_is_sent_again_goes_where_it_has_not_been() -> None:
         ("http://a:port", "is no address"),
         ("http://a b", "is no address"),
         ("http://a?x", "is no address"),
+        (f"http://{'a' * 64}", "is no address of a server"),
         ("http://a=zero", "has the weight 'zero'; write URL=NUMBER"),
         ("http://a=0", "the weight of http://a must be a number greater than 0"),
         ({A: float("inf")}, "greater than 0"),

@@ -1,6 +1,7 @@
 """The links, against servers that misbehave on real sockets: what is sent again, what is said."""
 
 import asyncio
+import json
 import multiprocessing
 import os
 import socket
@@ -8,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 import trustme
 
 import foretell
+from foretell.client.calling import Attempt, Kind, Request
+from foretell.client.http_links import AsyncHttpLink, LinkOptions
 from foretell.client.predictions import Predictions
 from foretell.client.retrying import Retries
 from foretell.errors import (
@@ -30,7 +33,7 @@ from foretell.errors import (
     NotReady,
     Overloaded,
 )
-from tests.client.stubs import GOOD, HANG_UP, Answer, Refusal, failure, grpc_stub, stub
+from tests.client.stubs import DESCRIPTION, GOOD, HANG_UP, Answer, Refusal, failure, grpc_stub, stub
 
 pytestmark = pytest.mark.slow
 
@@ -345,8 +348,42 @@ def test_a_closed_client_says_so() -> None:
         ({"verify": "ca.pem"}, "verify and cert are for TLS"),
         ({"cert": "me.pem"}, "verify and cert are for TLS"),
         ({"balance": "hash"}, "give key="),
+        ({"api_key": "secret\n"}, "the api_key is empty or has what no header can hold"),
+        ({"api_key": ""}, "the api_key is empty"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options: dict[str, Any], words: str) -> None:
     with stub(lambda _: GOOD) as server, pytest.raises(BadSettings, match=words):
         ask_sync(server.url, **options)
+
+
+def test_calls_that_are_late_keep_no_connection() -> None:
+    async def main() -> None:
+        answering = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+                await reader.readuntil(b"\r\n\r\n")
+                await answering.wait()
+                body = json.dumps(DESCRIPTION).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body))
+                writer.write(body)
+                await reader.read()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
+        port = server.sockets[0].getsockname()[1]
+        link = AsyncHttpLink(LinkOptions(), [url := f"http://127.0.0.1:{port}"])
+        request = Request("/models/double", method="GET")
+        async with server:
+            for _ in range(5):
+                late = [link.exchange(Attempt(url, request, 0.1)) for _ in range(300)]
+                assert {got.kind for got in await asyncio.gather(*late)} <= {
+                    Kind.SILENT,
+                    Kind.REFUSED,
+                }
+            assert link._clients[url]._transport._pool.connections == []
+            answering.set()
+            assert (await link.exchange(Attempt(url, request, 30.0))).kind is Kind.ANSWERED
+            await link.close()
+
+    asyncio.run(main())

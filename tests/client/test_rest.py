@@ -1,6 +1,8 @@
 """Replies over HTTP, from our server and from what stands in front of it, as errors of the tree."""
 
 import json
+import pickle
+from copy import copy
 
 import pytest
 
@@ -36,6 +38,16 @@ def test_what_the_server_raised_the_client_raises(kind: type[ForetellError]) -> 
     assert got.__notes__ == [f"request r1 to {URL}"]
 
 
+@pytest.mark.parametrize("kind", STATUS, ids=lambda kind: kind.__name__)
+def test_errors_cross_processes_and_are_copied_as_they_are(kind: type[ForetellError]) -> None:
+    error = made(kind)
+    error.add_note("request r1")
+    for got in (pickle.loads(pickle.dumps(error)), copy(error)):
+        assert type(got) is kind
+        assert got.__dict__ == error.__dict__
+        assert str(got) == "words"
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "kind", "code", "words"),
     [
@@ -47,6 +59,7 @@ def test_what_the_server_raised_the_client_raises(kind: type[ForetellError]) -> 
         (413, {}, Kind.SPOILT, "too_large", "413"),
         (404, {}, Kind.SPOILT, "no_answer", "404 Not Found"),
         (599, {}, Kind.SPOILT, "no_answer", "599"),
+        (200, {}, Kind.SPOILT, "no_answer", "200 OK, which is no answer of a Foretell server"),
         (302, {"location": "http://b/"}, Kind.SPOILT, "no_answer", "name the address it leads to"),
     ],
 )
@@ -81,7 +94,7 @@ def test_retry_after_is_seconds_or_a_date(told: str, rest_s: float) -> None:
     assert error.retry_after_s == rest_s
 
 
-@pytest.mark.parametrize("body", [b"[]", b"7", b'{"error": "x"}', b"\xff"])
+@pytest.mark.parametrize("body", [b"[]", b"7", b'{"error": "x"}', b"\xff", b"[" * 100_000])
 def test_json_that_is_no_failure_of_ours_is_a_strangers(body: bytes) -> None:
     assert isinstance(outcome_of(500, {}, body, URL).error, NoAnswer)
 

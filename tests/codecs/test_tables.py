@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from foretell.codecs.json_rows import JsonRows
 from foretell.codecs.tables import arrow_tables, csv_tables, ndjson
 from foretell.codecs.tables.arrow_tables import TableLimits
+from foretell.codecs.tables.expansion import Records, unpacked_size
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
@@ -200,6 +201,25 @@ def test_sliced_and_chunked_tables_are_read_as_what_they_show() -> None:
     assert plain(batch)[2:] == [[None, "a", "a", None], [V[1], V[2], V[0], V[1]]]
 
 
+@pytest.mark.parametrize(
+    ("nullable", "kind", "words"),
+    [(True, TooLarge, "unpacks to more than"), (False, InvalidInput, "is null, but must be")],
+)
+def test_nulls_that_take_no_bytes_are_not_made_into_any(
+    nullable: bool, kind: type[ForetellError], words: str
+) -> None:
+    field = Field("v", Datatype.FP64, shape=(-1,), nullable=nullable)
+    offsets = pa.array([0, 2**24], pa.int32())
+    body = stream(pa.table({"v": pa.ListArray.from_arrays(offsets, pa.nulls(2**24))}))
+    with pytest.raises(kind, match=words):
+        arrow_tables.read_stream(Signature((field,), SIMPLE.outputs), body, LIMITS)
+
+
+def test_bytes_that_several_buffers_show_count_for_each_of_them() -> None:
+    records = Records(1, [(0, 100), (0, 100), (100, 120)], compressed=False)
+    assert unpacked_size(records, memoryview(bytes(120))) == 220
+
+
 REFUSED = {
     "a decimal": ({"x": pa.array([1, 2, 3], pa.decimal128(9, 2))}, "x", None, "decimal128"),
     "a timestamp": ({"n": pa.array(N, pa.timestamp("us"))}, "n", None, "timestamp"),
@@ -319,6 +339,7 @@ def test_csv_is_typed_by_the_signature(body: str) -> None:
         (b"x,n,s,t,b,c\n", "no input 'c'", "c", None),
         (b"x,n,s,t,b,x\n1,1,a,b,true,1\n", "two columns are called 'x'", "x", None),
         (b"x,n,s,t,b\n1,1,a,b,true\n1,2\n", "has 2 values, but the header has 5", None, 1),
+        (b"x,n,s,t,b\n" + b"1,2\n" * 11, "has 2 values, but the header has 5", None, 0),
         (b"x,n,s,t,b\n1,1,a,b,true\n1,,a,b,true\n", "is null, but must be a whole", "n", 1),
         (b"x,n,s,t,b\n1,1.5,a,b,true\n", "is 1.5, but must be a whole number", "n", 0),
         (b"x,n,s,t,b\n1,1_0,a,b,true\n", 'is "1_0", but must be a whole number', "n", 0),

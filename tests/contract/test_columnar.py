@@ -6,6 +6,7 @@ import json
 import random
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -55,7 +56,7 @@ def test_an_answer_has_the_form_of_its_request_unless_another_is_asked_for(
     body = written(form, TABLES["churn"])
     for accept, kind in {
         "*/*": TYPES[form],
-        "": None,
+        "": TYPES[form],
         "application/json, text/plain, */*": TYPES["json"],
         "text/html, */*;q=0.1": TYPES[form],
         "text/*": TYPES["csv"],
@@ -64,9 +65,8 @@ def test_an_answer_has_the_form_of_its_request_unless_another_is_asked_for(
         f"{TYPES[form]};q=0, application/json;q=0.2": TYPES["json"],
         "application/jsonl": "application/jsonl",
     }.items():
-        if kind is not None:
-            reply = ask(client, "/predict", form, body, accept=accept)
-            assert (reply.status_code, reply.headers["content-type"]) == (200, kind), accept
+        reply = ask(client, "/predict", form, body, accept=accept)
+        assert (reply.status_code, reply.headers["content-type"]) == (200, kind), accept
 
 
 def test_a_table_is_many_rows_on_predict_too(client: httpx.Client) -> None:
@@ -109,6 +109,43 @@ def test_bodies_may_be_compressed(client: httpx.Client, form: str, encoding: str
     check(reply, 413, "too_large", "larger than 8000000 bytes")
     reply = ask(client, "/predict", form, body, **{"content-encoding": "gzip"})
     check(reply, 400, "invalid_input", "not readable as gzip")
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "ndjson"])
+def test_what_is_behind_compressed_data_is_refused_not_lost(
+    client: httpx.Client, form: str
+) -> None:
+    body = written(form, TABLES["churn"])
+    packed = gzip.compress(body) + gzip.compress(body)
+    reply = ask(client, "/batch_predict", form, packed, **{"content-encoding": "gzip"})
+    check(reply, 400, "invalid_input", "more behind the end of the gzip data")
+
+
+LARGE = {
+    "blank lines": ("/predict", "ndjson", b"\n" * 8_000_000, 200),
+    "json": (
+        "/batch_predict",
+        "json",
+        b'{"instances": [' + b"[1.0, 2, 3.0, 4.0], " * 99_999 + b"[]]}",
+        400,
+    ),
+    "csv": ("/invocations", "csv", b"1.0,2,3.0,4.0\n" * 99_999 + b"a,2,3.0,4.0\n", 400),
+}
+
+
+@pytest.mark.parametrize(("path", "form", "body", "status"), LARGE.values(), ids=LARGE)
+def test_large_bodies_leave_others_their_turn(
+    client: httpx.Client, path: str, form: str, body: bytes, status: int
+) -> None:
+    packed = gzip.compress(body)  # it is there at once, and all that takes time is reading it
+    others = 0
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=client.base_url) as other:
+        asked = pool.submit(ask, client, path, form, packed, **{"content-encoding": "gzip"})
+        while not asked.done():
+            assert other.get("/health/live").status_code == 200
+            others += 1
+    assert asked.result().status_code == status
+    assert others > 10
 
 
 BAD = {

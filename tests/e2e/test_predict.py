@@ -95,6 +95,14 @@ def test_mistakes_end_with_a_sentence_and_the_usual_codes(
     assert b"Traceback" not in ended.stderr
 
 
+def test_a_row_on_the_command_line_needs_no_stdin(server: Server) -> None:
+    command = [sys.executable, "-m", "foretell", "predict", server.url, "churn", ROW]
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+    ended = subprocess.run(shell, capture_output=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert b"prediction" in ended.stdout
+
+
 def test_a_failure_as_json_says_where(server: Server) -> None:
     row = ROW.replace("24", '"two years"')
     ended = predict(server.url, "churn", f"[{ROW}, {row}]", "--json")

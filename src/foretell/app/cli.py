@@ -5,6 +5,7 @@ or a setting cannot be used, 130 interrupted.
 """
 
 import functools
+import io
 import json
 import os
 import sys
@@ -218,7 +219,8 @@ def predict(
     settings = ClientSettings.read(flags.given(told), config=config)
     with predicting.client_of(url, settings) as client:
         signature = client.signature(model, version=version)
-        found = predicting.rows_of(row, rows, sys.stdin.buffer, signature)
+        stdin = io.BytesIO() if sys.stdin is None else sys.stdin.buffer  # None: it is closed
+        found = predicting.rows_of(row, rows, stdin, signature)
         answer = client.predict(model, found, version=version, key=key)
     for line in predicting.shown(_stdout, answer, as_json=as_json):
         typer.echo(line)

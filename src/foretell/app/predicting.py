@@ -23,6 +23,7 @@ from foretell.errors import BadSettings, InvalidInput, MissingExtra
 
 MOST_SHOWN = 50
 _PARQUET = (".parquet", ".pq")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FORMS = (".json", ".ndjson", ".jsonl", ".csv", *_PARQUET)
 
 
@@ -86,13 +87,15 @@ def _from_parquet(path: Path) -> Any:
     except ImportError as error:
         raise MissingExtra("install foretell[columnar] to read Parquet") from error
     try:
-        return pa.parquet.read_table(path)
+        with pa.parquet.ParquetFile(path) as file:  # read_table makes columns of folders' names
+            return file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InvalidInput(f"{path} is not readable as Parquet: {error}") from error
 
 
 def _from_text(body: bytes, where: str, signature: Signature) -> Any:
     """JSON, or a row of JSON a line, or CSV, whichever it is."""
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     start = body.lstrip()[:1]
     if not start:
         raise InvalidInput(f"{where} is empty; give at least one row")
@@ -100,7 +103,7 @@ def _from_text(body: bytes, where: str, signature: Signature) -> Any:
         return _from_csv(body, signature)
     try:
         return _plain_rows(msgspec.json.decode(body), signature)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         lines = [line for line in body.splitlines() if line.strip()]
         if len(lines) < 2:
             return _plain_rows(_decoded(body, where), signature)

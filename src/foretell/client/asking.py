@@ -14,6 +14,7 @@ Rules:
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,7 +26,14 @@ from foretell.core.signature import Signature
 from foretell.errors import DeadlineExceeded, ForetellError, InvalidInput, NoAnswer, NotFound
 
 RECENT_S = 5.0
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+_UNREADABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,10 @@ class Asking:
                 raise
             known = yield from self._describe(model, version, deadline, instead_of=known)
             signature, batch = self._judged(known, rows, version)
-        request = self._language.ask(signature, batch, model, version)
+        try:
+            request = self._language.ask(signature, batch, model, version)
+        except ValueError as error:  # lists of several sizes form no tensor, and the like
+            raise InvalidInput(f"the rows cannot be sent as they are: {error}") from error
         try:
             reply = yield from self.calls.carry(request, deadline=deadline, key=key)
         except (InvalidInput, NotFound):
@@ -172,7 +183,7 @@ class Asking:
             if isinstance(landed, _Known):
                 return landed
             if not isinstance(landed, DeadlineExceeded):  # that was the other call's own
-                raise landed
+                raise copy(landed)  # one raised by all would gather all their tracebacks
         ended: _Known | ForetellError = DeadlineExceeded("whoever fetched the description left")
         try:
             fetched = yield from self._fetch(model, version, deadline)

@@ -99,7 +99,8 @@ def _weighed(told: str) -> Upstream:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+        host = (parts.hostname or "").encode("idna")
+        usable = parts.scheme in SCHEMES and host != b"" and parts.port != 0
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment or any(sign.isspace() for sign in url):

@@ -61,6 +61,10 @@ class _Options(Generic[_Link]):
             url.startswith(("https:", "grpcs:")) for url in self._urls
         ):
             raise BadSettings("verify and cert are for TLS; take https:// or grpcs:// URLs")
+        if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
+            raise BadSettings(
+                "the api_key is empty or has what no header can hold, such as a line's end"
+            )
         self._closed = False
         self._session: _Session[_Link] | None = None
         self._lock = threading.Lock()

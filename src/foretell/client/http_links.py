@@ -66,8 +66,8 @@ class HttpLink:
         """Send `attempt` once, and say what came of it."""
         left_s = math.inf if attempt.timeout_s is None else attempt.timeout_s
         timeout = _Left(time.monotonic() + left_s)
-        request = _request(self._httpx, attempt, self._headers, timeout)
         try:
+            request = _request(self._httpx, attempt, self._headers, timeout)
             response = self._clients[attempt.url].send(request, stream=True)
             try:
                 body = bytearray()
@@ -77,7 +77,7 @@ class HttpLink:
                         return Outcome(Kind.SILENT, error=late(attempt.url))
             finally:
                 response.close()
-        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
+        except _failures(self._httpx) as error:
             return _failed(self._httpx, error, attempt.url, late_by_now=timeout.over)
         return outcome_of(response.status_code, response.headers, bytes(body), attempt.url)
 
@@ -88,29 +88,47 @@ class HttpLink:
 
 
 class AsyncHttpLink:
-    """Sends on the event loop it was made on."""
+    """Sends on the event loop it was made on.
+
+    A call that is cancelled just when httpcore's pool gives it a connection keeps that for ever,
+    until there are none left. So calls wait for one here, and late ones are not cancelled: each
+    step of httpcore ends at the deadline by itself.
+    """
 
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
         self._clients = _clients(self._httpx, self._httpx.AsyncClient, options, urls)
+        self._room = {url: asyncio.Semaphore(_MOST_CONNECTIONS) for url in self._clients}
 
     async def exchange(self, attempt: Attempt) -> Outcome:
         """Send `attempt` once, and say what came of it."""
-        request = _request(self._httpx, attempt, self._headers, {"connect": _CONNECT_S})
+        left_s = math.inf if attempt.timeout_s is None else attempt.timeout_s
+        timeout = _Left(time.monotonic() + left_s)
+        room = self._room[attempt.url]
         try:
             async with asyncio.timeout(attempt.timeout_s):
-                response = await self._clients[attempt.url].send(request)
+                await room.acquire()
         except TimeoutError:
             return Outcome(Kind.SILENT, error=late(attempt.url))
-        except (self._httpx.HTTPError, OSError) as error:  # TLS errors come as they are
-            return _failed(self._httpx, error, attempt.url, late_by_now=False)
+        try:
+            request = _request(self._httpx, attempt, self._headers, timeout)
+            response = await self._clients[attempt.url].send(request)
+        except _failures(self._httpx) as error:
+            return _failed(self._httpx, error, attempt.url, late_by_now=timeout.over)
+        finally:
+            room.release()
         return outcome_of(response.status_code, response.headers, response.content, attempt.url)
 
     async def close(self) -> None:
         """Close all connections."""
         for client in self._clients.values():
             await client.aclose()
+
+
+def _failures(httpx: Any) -> tuple[type[Exception], ...]:
+    """What httpx raises for an attempt; TLS errors come as they are."""
+    return httpx.HTTPError, httpx.InvalidURL, OSError
 
 
 def _httpx() -> Any:

@@ -21,6 +21,7 @@ _HEADER_LENGTH = "inference-header-content-length"
 _JSON = {"content-type": "application/json", "accept": "application/json"}
 _KINDS = {429: Kind.SHED, 502: Kind.SPOILT, 503: Kind.UNREADY}
 _MOST_SHOWN = 200
+_MOST_BLANKS = 64
 TENSOR_ROWS = 32
 """From so many rows on, raw tensors cost both sides less than JSON, whatever the columns."""
 
@@ -79,7 +80,7 @@ class RestLanguage:
 
 def outcome_of(status: int, headers: Mapping[str, str], body: bytes, url: str) -> Outcome:
     """What a reply means: a result, or which error."""
-    if status == HTTPStatus.OK:
+    if status == HTTPStatus.OK and body[:_MOST_BLANKS].lstrip().startswith(b"{"):
         return Outcome(Kind.ANSWERED, Reply(body, headers))
     told = _told(body)
     if told is not None:
@@ -100,7 +101,7 @@ def _told(body: bytes) -> dict[str, Any] | None:
     """The failure in a body of ours."""
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     ours = isinstance(told, dict) and {"error", "code"} <= set(told)
     return told if ours else None

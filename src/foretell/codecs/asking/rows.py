@@ -25,14 +25,18 @@ def batch_of(signature: Signature, rows: Any) -> Batch:
     if isinstance(rows, Batch) and rows.fields == signature.inputs:
         return rows
     library = type(rows).__module__.partition(".")[0]
-    if library == "pandas":
+    if library == "pandas" and hasattr(rows, "columns"):
         columns.check_names(signature, list(map(str, rows.columns)))
         named = {str(name): rows[name] for name in rows.columns}
         cells = {field.name: _cells(field, named[field.name]) for field in signature.inputs}
         return columns.accepted(signature, cells)
-    if library == "pyarrow":
+    if library == "pyarrow" and hasattr(rows, "schema"):
+        if not hasattr(rows, "combine_chunks"):  # a record batch
+            rows = arrow_tables.pyarrow().Table.from_batches([rows])
         return arrow_tables.batch_of(signature, rows)
     if isinstance(rows, np.ndarray):
+        if isinstance(rows, np.ma.MaskedArray):
+            rows = _unmasked(rows)
         if rows.ndim != 2 or rows.shape[1] != len(signature.inputs):
             raise InvalidInput(
                 f"the array has shape {rows.shape}, but must be (n, {len(signature.inputs)})"
@@ -57,6 +61,15 @@ def batch_of(signature: Signature, rows: Any) -> Batch:
     if not accepted:
         raise InvalidInput("there are no rows; give at least one")
     return Batch.from_rows(signature.inputs, accepted)
+
+
+def _unmasked(rows: Any) -> Array:
+    """A masked array as a plain one: what is masked is missing, not what the mask hides."""
+    if not np.ma.is_masked(rows):
+        return np.asarray(rows.data)
+    boxed = rows.data.astype(object)
+    boxed[np.ma.getmaskarray(rows)] = None
+    return np.asarray(boxed)
 
 
 def _cells(field: Field, series: Any) -> Array:

@@ -187,11 +187,16 @@ class _Columns:
             shape.append(size)
         if not field.nullable:
             self._refuse_nulls(replace(field, shape=()) if field.shape else field, only, shape)
-        return self._flat(only).reshape(shape)
+        flat = self._flat(only)
+        if field.datatype.is_float and self._pa.types.is_null(only.type):
+            flat = np.full(len(flat), np.nan)  # which is judged at once, not one by one
+        return flat.reshape(shape)
 
     def _refuse_nulls(self, field: Field, column: Any, shape: list[int]) -> None:
         if column.null_count:
-            place = self._pa.compute.index(column.is_null(), True).as_py()
+            # Nulls without a type take no bytes, however many a list has: nothing is made of them.
+            bare = self._pa.types.is_null(column.type)
+            place = 0 if bare else self._pa.compute.index(column.is_null(), True).as_py()
             try:
                 field.accept(None)
             except InvalidInput as error:
@@ -218,6 +223,8 @@ class _Columns:
     def _flat(self, column: Any) -> Array:
         types, told = self._pa.types, column.type
         if types.is_null(told):
+            if self._room is not None:
+                self._room.take(8 * len(column))
             return boxed([None] * len(column))
         if types.is_dictionary(told):
             return self._chosen(column)

@@ -79,21 +79,25 @@ def _table(
         header = next(lines, None)
         if names and header and {name.strip() for name in header}.isdisjoint(names):
             header, lines = names, chain([header], lines)
-        rows = list(islice(lines, max_rows + 1))
+        rows = list(islice(_of_width(lines, len(header or ())), max_rows + 1))
     except csv.Error as error:
         raise InvalidInput(f"line {reader.line_num} is not readable as CSV: {error}") from None
     if header is None:
         raise InvalidInput("the body is empty; send a line of names, and rows below it")
     if len(rows) > max_rows:
         raise too_many(f"more than {max_rows}", max_rows)
-    width = len(header)
-    for number, cells in enumerate(rows):
+    return header, rows
+
+
+def _of_width(lines: Iterator[list[str]], width: int) -> Iterator[list[str]]:
+    """`lines`, up to the first that does not fit: what follows is not read for nothing."""
+    for number, cells in enumerate(lines):
         if len(cells) != width:
             raise InvalidInput(
                 f"row {number}: has {len(cells)} values, but the header has {width} names",
                 row=number,
             )
-    return header, rows
+        yield cells
 
 
 def _check_header(
@@ -101,11 +105,13 @@ def _check_header(
 ) -> None:
     """Raise InvalidInput unless the header has all that there is, once."""
     owner = {name: field for field, names in parts.items() for name in names}
+    seen: set[str] = set()
     for name in header:
-        if name in owner and header.count(name) > 1:
+        if name in owner and name in seen:
             raise InvalidInput(f"two columns are called {name!r}; send one", field=name)
+        seen.add(name)
     for field, names in parts.items():
-        missing = [name for name in names if name not in header]
+        missing = [name for name in names if name not in seen]
         if missing and len(names) > 1:
             raise InvalidInput(
                 f"column {missing[0]!r} is missing; {field!r} has {names[0]} to {names[-1]}",

@@ -92,10 +92,15 @@ def _table(message: bytes, start: int) -> Callable[[int], int]:
 
 
 def unpacked_size(records: Records, body: memoryview) -> int:
-    """What the compressed buffers of a message grow to, as each says in its first 8 bytes."""
+    """What the buffers of a message grow to: compressed ones say it in their first 8 bytes.
+
+    Others are counted as they are: several of them may be the same bytes.
+    """
     total = 0
-    for start, stop in records.buffers if records.compressed else ():
-        if stop - start >= 8:
+    for start, stop in records.buffers:
+        if not records.compressed:
+            total += max(0, stop - start)
+        elif stop - start >= 8:
             if not 0 <= start <= stop <= len(body):
                 raise Unreadable("a buffer outside of its message")
             (size,) = struct.unpack_from("<q", body, start)

@@ -1,9 +1,10 @@
 """What every hot route does alike: headers and body in, a reply or a failure out."""
 
+import asyncio
 import logging
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from foretell.transports.asgi.exchange import (
 from foretell.transports.rest.errors import HttpRefusal, failure
 
 _log = logging.getLogger("foretell.rest")
+_Read = TypeVar("_Read")
 
 # What curl, form libraries and bare sockets send along with a JSON body is read as JSON, too.
 _READ_AS_JSON = frozenset(
@@ -32,6 +34,8 @@ _READ_AS_JSON = frozenset(
     }
 )
 
+AT_ONCE_BYTES = 2**18
+"""Up to so many bytes are unpacked and read on the event loop."""
 _MOST_DIGITS = 18  # int() refuses thousands of digits
 _MOST_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
@@ -61,6 +65,11 @@ def is_read_as_json(kind: bytes) -> bool:
     return kind in _READ_AS_JSON or kind.endswith(b"+json")
 
 
+async def apart(body: bytes, read: Callable[[bytes], _Read]) -> _Read:
+    """What `read` makes of `body`; of a large one in a thread: meanwhile, others are answered."""
+    return read(body) if len(body) < AT_ONCE_BYTES else await asyncio.to_thread(read, body)
+
+
 async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:
     """A request's body, decompressed. Raises TooLarge, ClientGone and HttpRefusal (415)."""
     declared = told.get(b"content-length")
@@ -79,15 +88,21 @@ async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:
         )
     for bits in windows:
         reader = zlib.decompressobj(wbits=bits)
+        at_once = min(AT_ONCE_BYTES, max_body_bytes + 1)
         try:
-            plain = reader.decompress(body, max_body_bytes + 1)
+            plain = reader.decompress(body, at_once)
+            if len(plain) == at_once <= max_body_bytes and not reader.eof:
+                left = max_body_bytes + 1 - at_once  # in a thread: meanwhile, others are answered
+                rest = reader.unconsumed_tail
+                plain += await asyncio.to_thread(reader.decompress, rest, left)
         except zlib.error:
             continue
         if len(plain) > max_body_bytes:
             raise too_large(max_body_bytes)
         if reader.eof and reader.unused_data:  # such as further members, which pigz and bgzip write
             raise InvalidInput(
-                f"the body goes on after its first {encoding.decode()} part; send it as one"
+                f"there is more behind the end of the {encoding.decode()} data; "
+                "compress the body as one piece"
             )
         if reader.eof:
             return plain

@@ -8,6 +8,7 @@ Rules:
 3. Whatever happens, the reply has the shape of `errors.failure`.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from foretell.transports.asgi.exchange import (
 )
 from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import (
+    AT_ONCE_BYTES,
     deadline_of,
     failed,
     reply,
@@ -147,11 +149,11 @@ class HotRoutes:
                 sent = whole_body(first, limits.max_body_bytes)
                 if sent is None:
                     sent = await rest_of_body(first, receive, limits.max_body_bytes)
-            asked = self._dataplane.infer(
-                endpoint.target,
-                endpoint.decode(sent, limits.max_rows),
-                Call(request_id, deadline),
-            )
+            if len(sent) < AT_ONCE_BYTES:
+                rows = endpoint.decode(sent, limits.max_rows)
+            else:
+                rows = await asyncio.to_thread(endpoint.decode, sent, limits.max_rows)
+            asked = self._dataplane.infer(endpoint.target, rows, Call(request_id, deadline))
             answer = await (asked if endpoint.quick else unless_gone(receive, asked))
             model = answer.model if verbose else None
             body = endpoint.encode(answer.outputs, answer.version, model=model)

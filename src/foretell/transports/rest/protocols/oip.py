@@ -49,7 +49,7 @@ async def _infer(
     posted: PostedRoutes, target: Target, codec: OipJson, max_rows: int, posting: Posting
 ) -> Reply:
     length = _header_length(posting.told)
-    asked = codec.decode(await posted.body(posting), length, max_rows=max_rows)
+    asked = await posted.read(posting, lambda body: codec.decode(body, length, max_rows=max_rows))
     answer = await posted.ask(target, asked.batch, posting, timeout_s=asked.timeout_s)
     body, header = codec.encode(answer.outputs, asked, model=answer.model, version=answer.version)
     if header is None:

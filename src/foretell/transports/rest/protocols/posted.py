@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,7 +17,7 @@ from foretell.core.call import Answer, Call, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.asgi.exchange import Told, unless_gone
 from foretell.transports.rest.errors import HttpRefusal
-from foretell.transports.rest.exchange import Reply, deadline_of, replied, whole
+from foretell.transports.rest.exchange import Reply, apart, deadline_of, replied, whole
 from foretell.transports.rest.hot import RestLimits, route_path
 
 
@@ -31,6 +32,7 @@ class Posting:
 
 
 Work = Callable[[Posting], Awaitable[Reply]]
+_Read = TypeVar("_Read")
 
 
 class PostedRoutes:
@@ -84,9 +86,13 @@ class PostedRoutes:
 
         await replied(scope, send, made)
 
-    async def body(self, posting: Posting) -> bytes:
-        """The request's body, decompressed. Raises TooLarge, ClientGone and HttpRefusal."""
-        return await whole(posting.told, posting.receive, self._limits.max_body_bytes)
+    async def read(self, posting: Posting, read: Callable[[bytes], _Read]) -> _Read:
+        """What `read` makes of the request's body, decompressed.
+
+        Raises what `read` raises, TooLarge, ClientGone and HttpRefusal.
+        """
+        body = await whole(posting.told, posting.receive, self._limits.max_body_bytes)
+        return await apart(body, read)
 
     async def ask(
         self, target: Target, batch: Batch, posting: Posting, *, timeout_s: float = 0.0

@@ -75,7 +75,7 @@ async def _predict(
     decode: Decode,
     posting: Posting,
 ) -> Reply:
-    batch = decode(codec, posting.told, await posted.body(posting))
+    batch = await posted.read(posting, partial(decode, codec, posting.told))
     answer = await posted.ask(target, batch, posting)
     return Reply(codec.encode(answer.outputs))
 

@@ -59,7 +59,7 @@ def negotiated(told: Told) -> Forms:
                 f"the Content-Type is {kind.decode('latin-1')}, but this route reads {_LISTED}",
             )
         sent, kind = Form.JSON, Form.JSON.value[0]
-    accept = told.get(b"accept", b"*/*")
+    accept = told.get(b"accept", b"").strip() or b"*/*"
     content_type = kind if accept == b"*/*" else _chosen(accept, kind)
     return Forms(sent, _FORMS[content_type], content_type)
 

@@ -33,6 +33,7 @@ from foretell.transports.rest.exchange import deadline_of, failed, whole
 
 MOST_LINE_BYTES = 2**20
 _MOST_UNSENT_BYTES = 2**16
+_CHUNK_BYTES = 2**16
 _log = logging.getLogger("foretell.rest")
 
 Chunks = asyncio.Queue[bytes | None]
@@ -65,7 +66,9 @@ async def answer_lines(
     packed = b"content-encoding" in told
     chunks: Chunks = asyncio.Queue(0 if packed or _is_short(told, stream.max_body_bytes) else 1)
     if packed:
-        chunks.put_nowait(await whole(told, receive, stream.max_body_bytes))
+        body = await whole(told, receive, stream.max_body_bytes)
+        for start in range(0, len(body), _CHUNK_BYTES):
+            chunks.put_nowait(body[start : start + _CHUNK_BYTES])
         chunks.put_nowait(None)
     version = stream.dataplane.fleet.resolve(stream.target).version
     headers = [
@@ -156,6 +159,7 @@ class _Exchange:
         most, number = self._stream.max_line_bytes, 0
         begun, too_long = bytearray(), False  # which grows in place, however small the chunks are
         while (chunk := await self._chunks.get()) is not None:
+            await asyncio.sleep(0)  # others have their turn, even if all lines are blank
             *whole, rest = chunk.split(b"\n")
             for piece in whole:
                 line = bytes(begun) + piece
