@@ -37,6 +37,7 @@ _log = logging.getLogger("foretell.grpc")
 CONTENT_TYPE = b"application/grpc"
 ENCODINGS = b"identity,gzip"
 _FRAME = 5
+_FLAGS = (b"\0", b"\1")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MOST_TIMEOUT_DIGITS = 8
 _OK = (b"grpc-status", b"0")
@@ -186,7 +187,10 @@ class Wire:
             except TimeoutError:
                 raise DeadlineExceeded("the deadline passed before the message came") from None
         if len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
-            message = await self._parsed(method.request, body[0], body[_FRAME:], rpc)
+            payload = body[_FRAME:]
+            if body[0]:
+                payload = await self._unpacked(body[0], payload, rpc)
+            message = self._parsed(method.request, payload)
         else:
             first = {"type": "http.request", "body": body}
             incoming = self._incoming(method.request, rpc, first)
@@ -246,19 +250,25 @@ class Wire:
                     break
                 flag, payload = kept[0], bytes(memoryview(kept)[_FRAME : size + _FRAME])
                 del kept[: size + _FRAME]
-                yield await self._parsed(request, flag, payload, rpc)
+                if flag:
+                    payload = await self._unpacked(flag, payload, rpc)
+                yield self._parsed(request, payload)
         if kept:
             raise _cut()
 
-    async def _parsed(self, request: Any, flag: int, payload: bytes, rpc: Rpc) -> Any:
+    async def _unpacked(self, flag: int, payload: bytes, rpc: Rpc) -> bytes:
+        """The bytes of a message that is flagged as compressed. Raises GrpcRefusal, TooLarge."""
         if len(payload) > self._most:
             raise too_large(len(payload), self._most)
-        if flag:
-            if flag != 1 or rpc.told.get(b"grpc-encoding") != b"gzip":
-                raise GrpcRefusal(
-                    Code.INTERNAL, "a message is flagged as compressed, but no encoding was named"
-                )
-            payload = await unpacked(payload, self._most)
+        if flag != 1 or rpc.told.get(b"grpc-encoding") != b"gzip":
+            raise GrpcRefusal(
+                Code.INTERNAL, "a message is flagged as compressed, but no encoding was named"
+            )
+        return await unpacked(payload, self._most)
+
+    def _parsed(self, request: Any, payload: bytes) -> Any:
+        if len(payload) > self._most:
+            raise too_large(len(payload), self._most)
         try:
             return request.FromString(payload)
         except DecodeError:
@@ -279,7 +289,8 @@ class _Reply:
 
     async def only(self, payload: bytes, trailers: Trailers) -> None:
         """All of the reply to a call that is answered by one message."""
-        send, body = self._send, await self._framed(payload)
+        send = self._send
+        body = await self._packed(payload) if self.compress else _frame(0, payload)
         await send(self._start())
         await send({"type": "http.response.body", "body": body})
         await send({"type": "http.response.trailers", "headers": trailers})
@@ -287,7 +298,7 @@ class _Reply:
     async def message(self, payload: bytes) -> None:
         if not self._started:
             await self._send(self._start())
-        body = await self._framed(payload)
+        body = await self._packed(payload) if self.compress else _frame(0, payload)
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self, trailers: Trailers) -> None:
@@ -309,11 +320,13 @@ class _Reply:
             "trailers": True,
         }
 
-    async def _framed(self, payload: bytes) -> bytes:
-        flag = b"\0"
-        if self.compress and len(payload) > PACKET:
-            flag, payload = b"\1", await packed(payload)
-        return b"".join((flag, len(payload).to_bytes(4, "big"), payload))
+    async def _packed(self, payload: bytes) -> bytes:
+        """A frame, compressed when it is longer than a packet."""
+        return _frame(1, await packed(payload)) if len(payload) > PACKET else _frame(0, payload)
+
+
+def _frame(flag: int, payload: bytes) -> bytes:
+    return b"".join((_FLAGS[flag], len(payload).to_bytes(4, "big"), payload))
 
 
 def is_grpc(told: Told) -> bool:
