@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -149,8 +149,11 @@ class Field:
     closed: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    _choices: frozenset[Scalar] = field(init=False, repr=False, compare=False)
+    """The categories, found at once however many there are."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_choices", frozenset(self.categories or ()))
         if not self.name:
             raise ValueError("a field needs a name")
         object.__setattr__(self, "datatype", Datatype(self.datatype))
@@ -206,9 +209,9 @@ class Field:
                 raise self._refused(value)
         else:
             value = self._accept_number(value)
-        if self.closed and value not in (self.categories or ()):
+        if self.closed and value not in self._choices:
             raise InvalidInput(
-                f"'{self.name}' is {spoken(value)}, but must be one of {self._choices()}",
+                f"'{self.name}' is {spoken(value)}, but must be one of {self._listed()}",
                 field=self.name,
             )
         return value
@@ -296,7 +299,7 @@ class Field:
         kinds = set(map(type, values)) - ({type(None)} if self.nullable else set())
         if kinds - {kind}:
             return False
-        return not self.closed or set(values) <= {None, *(self.categories or ())}
+        return not self.closed or set(values) - {None} <= self._choices
 
     def _accept_numbers(self, column: Array) -> Array:
         low, high = self.bounds
@@ -330,7 +333,7 @@ class Field:
             f"'{self.name}' is {spoken(value)}, but must be {self.expected}", field=self.name
         )
 
-    def _choices(self) -> str:
+    def _listed(self) -> str:
         known = [spoken(value) for value in self.categories or ()]
         return ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
 
