@@ -97,7 +97,7 @@ def batch_of(signature: Signature, table: Any, limits: TableLimits | None = None
     _check_schema(signature, table.schema)
     table.validate(full=True)
     check_count(table.num_rows, limits and limits.max_rows)
-    reader = _Columns(pyarrow(), limits)
+    reader = Columns(limits)
     columns = {
         field.name: reader.values(field, table.column(field.name)) for field in signature.inputs
     }
@@ -139,18 +139,18 @@ def _check_schema(signature: Signature, schema: Any) -> None:
     check_names(signature, schema.names)
     for field in signature.inputs:
         told = schema.field(field.name).type
-        if not _is_readable(told, len(field.shape)):
+        if not is_readable(told, len(field.shape)):
             raise InvalidInput(
                 f"column {field.name!r} is {told}, but must be {field.expected}; cast it",
                 field=field.name,
             )
 
 
-def _is_readable(told: Any, depth: int) -> bool:
+def is_readable(told: Any, depth: int) -> bool:
     """Whether a type is one of rule 1, `depth` lists deep."""
     types = pyarrow().types
     if depth:
-        return _is_list(types, told) and _is_readable(told.value_type, depth - 1)
+        return _is_list(types, told) and is_readable(told.value_type, depth - 1)
     if types.is_dictionary(told):
         return _is_plain(types, told.value_type)
     return bool(types.is_null(told) or _is_plain(types, told))
@@ -170,11 +170,11 @@ def _text_kinds(types: Any) -> tuple[Callable[[Any], bool], ...]:
     return types.is_string, types.is_large_string, types.is_string_view
 
 
-class _Columns:
-    """Makes Arrow's columns numpy's."""
+class Columns:
+    """Makes Arrow's columns numpy's; with `limits`, only as far as they allow."""
 
-    def __init__(self, pa: Any, limits: TableLimits | None) -> None:
-        self._pa = pa
+    def __init__(self, limits: TableLimits | None = None) -> None:
+        self._pa = pyarrow()
         self._room = Bytes(limits.max_bytes) if limits else None
 
     def values(self, field: Field, column: Any) -> Array:
@@ -266,10 +266,12 @@ def table_of(batch: Batch) -> Any:
     """The columns of `batch` as a pyarrow Table. Raises MissingExtra."""
     pa = pyarrow()
     columns = zip(batch.fields, batch.columns, strict=True)
-    return pa.table({field.name: _array(pa, field, column) for field, column in columns})
+    return pa.table({field.name: array_of(field, column) for field, column in columns})
 
 
-def _array(pa: Any, field: Field, column: Array) -> Any:
+def array_of(field: Field, column: Array) -> Any:
+    """One column of outputs as a pyarrow Array. Raises MissingExtra."""
+    pa = pyarrow()
     flat = np.ascontiguousarray(column.reshape(-1))
     made: Any
     if field.datatype is Datatype.BYTES:
@@ -286,6 +288,12 @@ def _array(pa: Any, field: Field, column: Array) -> Any:
         lists = pa.ListArray if small else pa.LargeListArray
         made = lists.from_arrays(offsets, made)
     return made
+
+
+def type_of(field: Field) -> Any:
+    """The pyarrow type of a column of outputs that has no more than 2**31 elements."""
+    nothing = np.empty((0, *(max(size, 1) for size in field.shape)), field.datatype.numpy)
+    return array_of(field, nothing).type
 
 
 def write_stream(batch: Batch) -> bytes:

@@ -175,6 +175,13 @@ def _number(cell: str) -> object:
     return cell
 
 
+def value_of(field: Field, cell: str) -> object:
+    """What a cell of `field` says, for `Field.accept`: a cell that says nothing it knows is text."""
+    if field.datatype is Datatype.BYTES:
+        return (cell or None) if field.nullable else cell
+    return _boolean(cell) if field.datatype is Datatype.BOOL else _number(cell)
+
+
 def write_csv(batch: Batch, labels: Mapping[str, Sequence[Scalar]] | None = None) -> bytes:
     """All rows of `batch` below their names; see `flat_columns` for `labels`."""
     columns = flat_columns(batch, labels)

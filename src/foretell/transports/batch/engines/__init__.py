@@ -1,0 +1,1 @@
+"""Engines run a job: this machine, Ray, Spark."""

@@ -1,0 +1,144 @@
+"""Columnar files, Parquet and Arrow IPC: their columns have types, and their values are judged later.
+
+Rules:
+
+1. Parquet is read page by page: memory does not depend on the size of its row groups.
+2. Texts that a Parquet file keeps as a dictionary stay one for the model; an Arrow file's record
+   batches are read whole, one at a time.
+3. What cannot be read is InvalidInput, and names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foretell.errors import InvalidInput
+from foretell.transports.batch.dataset import Source
+from foretell.transports.batch.reading.pieces import Layout, Piece, Wanted
+
+_BUFFER_BYTES = 2**20
+_ARROW_FILE = b"ARROW1"
+_OLD_FEATHER = b"FEA1"
+
+
+@contextmanager
+def told_of(source: Source, form: str) -> Iterator[None]:
+    """Whatever pyarrow says of a file that is not `form` is InvalidInput, and names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise InvalidInput(f"{source.path} is not readable as {form}: {told}") from error
+
+
+class ParquetReader:
+    """Reads Parquet; a footer tells the rows of each row group."""
+
+    def look(self, source: Source) -> Layout:
+        """The columns, and the rows of each row group. Raises InvalidInput."""
+        with told_of(source, "Parquet"), source.open() as file, pq.ParquetFile(file) as parquet:
+            return Layout(parquet.schema_arrow, _sizes(parquet))
+
+    def read(
+        self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
+    ) -> Iterator[Piece]:
+        """The rows with numbers from `start` to `stop`, in order."""
+        with told_of(source, "Parquet"), source.open() as file:
+            options = {
+                "pre_buffer": False,
+                "buffer_size": _BUFFER_BYTES,
+                "read_dictionary": wanted.texts,
+            }
+            with pq.ParquetFile(file, **options) as parquet:
+                groups, first = _groups(_sizes(parquet), start, stop)
+                batches = parquet.iter_batches(
+                    batch_rows, row_groups=groups, columns=wanted.columns, use_threads=False
+                )
+                yield from _pieces(batches, wanted, first, (start, stop))
+
+
+def _sizes(parquet: Any) -> tuple[int, ...]:
+    told = parquet.metadata
+    return tuple(told.row_group(number).num_rows for number in range(told.num_row_groups))
+
+
+def _groups(sizes: Sequence[int], start: int, stop: int | None) -> tuple[list[int], int]:
+    """The row groups with rows from `start` to `stop`, and the number of their first row."""
+    groups: list[int] = []
+    first = place = 0
+    for number, size in enumerate(sizes):
+        if place + size > start and (stop is None or place < stop):
+            first = first if groups else place
+            groups.append(number)
+        place += size
+    return groups, first
+
+
+class ArrowReader:
+    """Reads Arrow IPC: files (Feather's second version is one) and streams."""
+
+    def look(self, source: Source) -> Layout:
+        """The columns. Raises InvalidInput."""
+        with told_of(source, "Arrow"), source.open() as file:
+            return Layout(_opened(file).schema)
+
+    def read(
+        self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
+    ) -> Iterator[Piece]:
+        """The rows with numbers from `start` to `stop`, in order."""
+        with told_of(source, "Arrow"), source.open() as file:
+            for piece in _pieces(_batches(_opened(file)), wanted, 0, (start, stop)):
+                yield from piece.cut(batch_rows)
+
+
+def _opened(file: BinaryIO) -> Any:
+    """A reader of an IPC file or stream. Raises ArrowInvalid."""
+    magic = file.read(len(_ARROW_FILE))
+    file.seek(0)
+    if magic.startswith(_OLD_FEATHER):
+        raise pa.ArrowInvalid("it is Feather's first version; write it anew with pyarrow.feather")
+    if magic == _ARROW_FILE:
+        return pa.ipc.open_file(file)
+    return pa.ipc.open_stream(file)
+
+
+def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.ipc.RecordBatchFileReader):
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+    else:
+        yield from reader
+
+
+def _pieces(
+    batches: Iterator[pa.RecordBatch], wanted: Wanted, first: int, part: tuple[int, int | None]
+) -> Iterator[Piece]:
+    """`batches`, of which the first has the row number `first`, as far as they are in `part`."""
+    start, stop = part
+    for batch in batches:
+        end = first + batch.num_rows
+        if end > start:
+            piece = piece_of(batch, wanted, first).rows(start, end if stop is None else stop)
+            if piece.n_rows:
+                yield piece
+        first = end
+        if stop is not None and end >= stop:
+            return
+
+
+def piece_of(batch: pa.RecordBatch, wanted: Wanted, start: int) -> Piece:
+    """A RecordBatch with the wanted columns as a piece."""
+    return wanted.piece(
+        (start, batch.num_rows),
+        lambda feed: batch.column(feed.columns[0]),
+        lambda told: _of_type(batch.column(told.name), told.type),
+    )
+
+
+def _of_type(column: Any, told: pa.DataType) -> Any:
+    return column if column.type == told else column.cast(told)

@@ -1,0 +1,204 @@
+"""CSV files: text that the signature gives its types, as `codecs.tables.csv_tables` has the rules.
+
+Rules:
+
+1. Carried columns stay text as they stand. Of a shaped input, each element is a column.
+2. A row with too few or too many values, and a value that is none of its input's, make a bad
+   row; the file is read on.
+3. Whole columns are read at once where all of their text is plain; else value by value.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+
+from foretell.codecs.tables.csv_tables import value_of
+from foretell.core.field import Datatype, Field
+from foretell.errors import InvalidInput
+from foretell.transports.batch.dataset import Source
+from foretell.transports.batch.reading.columnar import told_of
+from foretell.transports.batch.reading.pieces import BadRow, Feed, Layout, Piece, Wanted
+from foretell.transports.batch.reading.typed import Refusals, type_of
+
+_BLOCK_BYTES = 2 * 2**20
+
+
+class CsvReader:
+    """Reads CSV with a line of names."""
+
+    def look(self, source: Source) -> Layout:
+        """The names in the first line, all of text."""
+        names = _names(source)
+        return Layout(None if names is None else pa.schema([(n, pa.string()) for n in names]))
+
+    def read(
+        self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
+    ) -> Iterator[Piece]:
+        """The rows with numbers from `start` to `stop`, in order."""
+        names = _names(source)
+        if names is None:
+            return
+        places = {name: f"f{names.index(name)}" for name in wanted.columns}
+        unread: list[BadRow] = []
+        with told_of(source, "CSV"), source.open() as file:
+            first = 0
+            for batch in _opened(file, list(places.values()), unread):
+                piece, first = _piece(wanted, places, batch, first, unread)
+                if piece.stop > start:
+                    yield from piece.rows(start, piece.stop if stop is None else stop).cut(
+                        batch_rows
+                    )
+                if stop is not None and first >= stop:
+                    return
+            if unread:  # behind the last row that could be read
+                empty = pa.RecordBatch.from_pylist([], _binary(places.values()))
+                piece, first = _piece(wanted, places, empty, first, unread, to_the_end=True)
+                piece = piece.rows(start, piece.stop if stop is None else stop)
+                yield from piece.cut(batch_rows)
+
+
+def _names(source: Source) -> list[str] | None:
+    """The names in the first line; None when there is none."""
+    with source.open() as file:
+        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        try:
+            header = next((cells for cells in csv.reader(text, strict=True) if cells), None)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{source.path}: its line of names is not CSV: {error}") from error
+    return None if header is None else [name.strip() for name in header]
+
+
+def _binary(names: Any) -> pa.Schema:
+    return pa.schema([(name, pa.binary()) for name in names])
+
+
+def _opened(file: Any, columns: list[str], unread: list[BadRow]) -> Iterator[pa.RecordBatch]:
+    """The rows as bytes; those that have another number of values go to `unread`."""
+
+    def refuse(row: Any) -> str:
+        reason = f"has {row.actual_columns} values, but there are {row.expected_columns} columns"
+        unread.append(BadRow(row.number - 2, None, reason, row.text))  # it counts names, and from 1
+        return "skip"
+
+    return arrow_csv.open_csv(  # type: ignore[no-any-return] # pyarrow has no types
+        file,
+        # Names may be there twice: columns are told by their places.
+        arrow_csv.ReadOptions(
+            use_threads=False,
+            block_size=_BLOCK_BYTES,
+            autogenerate_column_names=True,
+            skip_rows_after_names=1,
+        ),
+        arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+        arrow_csv.ConvertOptions(
+            check_utf8=False,
+            column_types=_binary(columns),
+            include_columns=columns,
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _piece(
+    wanted: Wanted,
+    places: Mapping[str, str],
+    batch: pa.RecordBatch,
+    first: int,
+    unread: list[BadRow],
+    *,
+    to_the_end: bool = False,
+) -> tuple[Piece, int]:
+    """A piece of the rows in `batch`, and the number of the next row.
+
+    Those of `unread` that lie among its rows are taken out of it.
+    """
+    n_rows = batch.num_rows
+    lost: list[BadRow] = []
+    while unread and (to_the_end or unread[0].row < first + n_rows + len(lost)):
+        lost.append(unread.pop(0))
+    every = np.arange(first, first + n_rows + len(lost))
+    numbers = np.delete(every, [bad.row - first for bad in lost])
+    refusals = Refusals(numbers)
+    texts = {
+        name: _text(batch.column(place), name, refusals) for name, place in places.items()
+    }
+    piece = wanted.piece(
+        (first, len(every)),
+        lambda feed: _values(feed, texts, refusals),
+        lambda told: texts[told.name],
+        lost,
+    )
+    return refusals.taken_out_of(piece), first + len(every)
+
+
+def _text(cells: pa.Array, name: str, refusals: Refusals) -> pa.Array:
+    """Bytes as text; what is not UTF-8 is refused."""
+    try:
+        return cells.cast(pa.string())
+    except pa.ArrowInvalid:
+        read = []
+        for place, cell in enumerate(cells.to_pylist()):
+            try:
+                read.append(cell.decode())
+            except UnicodeDecodeError as error:
+                refusals.add(place, name, f"{name!r} is not UTF-8: {error.reason}")
+                read.append("")
+        return pa.array(read, pa.string())
+
+
+def _values(feed: Feed, texts: Mapping[str, pa.Array], refusals: Refusals) -> pa.Array:
+    """The values of an input, typed."""
+    field = feed.field
+    columns = [_column(field, texts[name], refusals) for name in feed.columns]
+    if not field.shape:
+        return columns[0]
+    n_rows = len(columns[0])
+    flat = pa.chunked_array(columns).combine_chunks()
+    # Element by element in memory, and each row's elements are to be together.
+    order = np.arange(len(flat)).reshape(len(columns), n_rows).T.ravel()
+    made = flat.take(pa.array(order))
+    for size in reversed(field.shape):
+        made = pa.FixedSizeListArray.from_arrays(made, size)
+    return made
+
+
+def _column(field: Field, text: pa.Array, refusals: Refusals) -> pa.Array:
+    if field.datatype is Datatype.BYTES:
+        return _empty_as_null(text) if field.nullable else text
+    quick = _QUICK.get(field.datatype, _numbers)(field, text)
+    if quick is not None:
+        return quick
+    return refusals.judged(field, [value_of(field, cell) for cell in text.to_pylist()])
+
+
+def _empty_as_null(text: pa.Array) -> pa.Array:
+    empty = pc.equal(text, "")
+    return pc.if_else(empty, pa.scalar(None, text.type), text) if pc.any(empty).as_py() else text
+
+
+def _numbers(field: Field, text: pa.Array) -> pa.Array | None:
+    """A column of plain numbers and empty cells; None when there is anything else."""
+    try:
+        made = _empty_as_null(text).cast(type_of(field, flat=True))
+    except pa.ArrowInvalid:
+        return None
+    if made.null_count and not field.nullable:
+        return None
+    if not field.datatype.is_integer and not pc.all(pc.is_finite(made)).as_py():
+        return None  # words such as inf are no numbers here, nor are numbers beyond all bounds
+    return made
+
+
+def _booleans(_field: Field, _text: pa.Array) -> None:
+    """Booleans are few, and are read one by one."""
+
+
+_QUICK: dict[Datatype, Callable[[Field, pa.Array], pa.Array | None]] = {Datatype.BOOL: _booleans}

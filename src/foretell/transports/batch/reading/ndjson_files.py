@@ -1,0 +1,192 @@
+"""NDJSON files: a JSON object a line, judged by the signature as every JSON row is.
+
+Rules:
+
+1. Blank lines don't count. A line that is no object is a bad row, and so is one with a value that
+   its input refuses, or with a carried value of another kind than the first ones had.
+2. A key that is not there is a missing value: many writers leave out what is null.
+3. Carried columns have the types of the values in the first block; a key that is not among them
+   makes a bad row, unless it was said which columns are carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as arrow_json
+
+from foretell.core.field import spoken
+from foretell.errors import InvalidInput
+from foretell.transports.batch.dataset import Source
+from foretell.transports.batch.reading.columnar import told_of
+from foretell.transports.batch.reading.pieces import MIXED, Layout, Piece, Wanted
+from foretell.transports.batch.reading.typed import Refusals, type_of
+
+_BLOCK_BYTES = 2 * 2**20
+_MOST_LINE_BYTES = 64 * 2**20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNTYPED = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+class NdjsonReader:
+    """Reads JSON objects, one a line."""
+
+    def look(self, source: Source) -> Layout:
+        """The keys of the first block's objects, and the types of their values."""
+        lines = next(_blocks(source), None)
+        if lines is None:
+            return Layout(None)
+        rows = [row for row in map(_decoded, lines) if isinstance(row, dict)]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return Layout(pa.schema([_inferred(name, rows) for name in names]))
+
+    def read(
+        self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
+    ) -> Iterator[Piece]:
+        """The rows with numbers from `start` to `stop`, in order."""
+        schema = _schema(wanted)
+        first = 0
+        for lines in _blocks(source):
+            end = first + len(lines)
+            if end > start:
+                piece = _piece(wanted, schema, lines, first)
+                yield from piece.rows(start, end if stop is None else stop).cut(batch_rows)
+            first = end
+            if stop is not None and end >= stop:
+                return
+
+
+def _blocks(source: Source) -> Iterator[list[bytes]]:
+    """The lines that are not blank, a few megabytes at a time."""
+    with told_of(source, "NDJSON"), source.open() as file:
+        rest = file.read(len(_BYTE_ORDER_MARK)).removeprefix(_BYTE_ORDER_MARK)
+        while chunk := file.read(_BLOCK_BYTES):
+            whole, newline, chunk = chunk.rpartition(b"\n")
+            rest, lines = (chunk, rest + whole) if newline else (rest + chunk, b"")
+            if len(rest) > _MOST_LINE_BYTES:
+                raise InvalidInput(
+                    f"{source.path} has a line of more than {_MOST_LINE_BYTES} bytes"
+                )
+            if found := [line for line in lines.split(b"\n") if line.strip()]:
+                yield found
+        if rest.strip():
+            yield [rest]
+
+
+def _decoded(line: bytes) -> object:
+    """The value in a line; None for a line that is none."""
+    try:
+        return msgspec.json.decode(line)
+    except _UNREADABLE:
+        return None
+
+
+def _inferred(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Field:
+    try:
+        told = pa.array([row.get(name) for row in rows]).type
+    except _UNTYPED:
+        return pa.field(name, pa.null(), metadata=MIXED)
+    return pa.field(name, pa.string() if pa.types.is_null(told) else told)
+
+
+def _schema(wanted: Wanted) -> pa.Schema:
+    """The types in which all wanted columns are read."""
+    types = {name: type_of(feed.field) for feed in wanted.feeds for name in feed.columns}
+    types |= {told.name: told.type for told in wanted.carried if told.name in wanted.columns}
+    return pa.schema(list(types.items()))
+
+
+def _piece(wanted: Wanted, schema: pa.Schema, lines: list[bytes], first: int) -> Piece:
+    """The rows of `lines`, of which the first has the number `first`."""
+    refusals = Refusals(np.arange(first, first + len(lines)))
+    columns = _at_once(wanted, schema, lines)
+    if columns is None:
+        columns = _one_by_one(wanted, schema, lines, refusals)
+    piece = wanted.piece(
+        (first, len(lines)),
+        lambda feed: columns[feed.columns[0]],
+        lambda told: columns[told.name],
+    )
+    return refusals.taken_out_of(piece)
+
+
+def _at_once(
+    wanted: Wanted, schema: pa.Schema, lines: list[bytes]
+) -> Mapping[str, pa.Array] | None:
+    """All columns, when every line is plainly right; else None."""
+    body = b"\n".join(lines)
+    others = "error" if wanted.closed else "ignore"
+    try:
+        table = arrow_json.read_json(
+            pa.BufferReader(body),
+            arrow_json.ReadOptions(use_threads=False, block_size=len(body) + 1),
+            arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others),
+        )
+        table.validate(full=True)
+    except (pa.ArrowException, ValueError):
+        return None
+    columns = {told.name: table.column(told.name).combine_chunks() for told in schema}
+    for column in columns.values():
+        # It also reads NaN and Infinity, which are not JSON.
+        plain = not pa.types.is_floating(column.type) or pc.all(pc.is_finite(column)).as_py()
+        if plain is False or len(column) != len(lines):
+            return None
+    return columns
+
+
+def _one_by_one(
+    wanted: Wanted, schema: pa.Schema, lines: list[bytes], refusals: Refusals
+) -> Mapping[str, pa.Array]:
+    rows = [_row(line, place, refusals) for place, line in enumerate(lines)]
+    if wanted.closed:
+        known = set(schema.names)
+        for place, row in enumerate(rows):
+            if extra := next(iter(row.keys() - known), None):
+                reason = f"has {spoken(extra)}, which is not among the columns of the first rows"
+                refusals.add(place, extra, reason)
+    columns: dict[str, pa.Array] = {}
+    for feed in wanted.feeds:
+        for name in feed.columns:
+            columns[name] = refusals.judged(feed.field, [row.get(name) for row in rows])
+    for told in schema:
+        if told.name not in columns:
+            columns[told.name] = _typed(told, [row.get(told.name) for row in rows], refusals)
+        elif columns[told.name].type != told.type:
+            columns[told.name] = columns[told.name].cast(told.type)
+    return columns
+
+
+def _row(line: bytes, place: int, refusals: Refusals) -> dict[str, Any]:
+    try:
+        row = msgspec.json.decode(line)
+    except _UNREADABLE as error:
+        reason, row = f"is not JSON: {error}", None
+    else:
+        reason = f"is {spoken(row)}, but must be an object"
+    if isinstance(row, dict):
+        return row
+    refusals.add(place, None, reason, line.decode(errors="replace"))
+    return {}
+
+
+def _typed(told: pa.Field, values: list[Any], refusals: Refusals) -> pa.Array:
+    """Values of a carried column; those of another kind are refused."""
+    try:
+        return pa.array(values, told.type)
+    except _UNTYPED:
+        read = []
+        for place, value in enumerate(values):
+            try:
+                pa.array([value], told.type)
+            except _UNTYPED:
+                reason = f"{told.name!r} is {spoken(value)}, but the first rows have {told.type}"
+                refusals.add(place, told.name, reason)
+                value = None  # noqa: PLW2901 - what is refused leaves a gap
+            read.append(value)
+        return pa.array(read, told.type)

@@ -1,0 +1,79 @@
+"""Typed columns are made of values without types: each is judged by its field, once.
+
+What a field refuses makes its row a bad one; the others are read on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from foretell.core.field import Array, Datatype, Field
+from foretell.errors import InvalidInput
+from foretell.transports.batch.reading.pieces import BadRow, Piece, chosen
+
+_STAND_IN = {Datatype.BYTES: "", Datatype.BOOL: False}
+
+
+def type_of(field: Field, *, flat: bool = False) -> pa.DataType:
+    """The type in which values of `field` are read; with `flat` that of its elements."""
+    if field.datatype is Datatype.BYTES:
+        made = pa.string()
+    elif field.datatype is Datatype.BOOL:
+        made = pa.bool_()
+    elif field.datatype.is_float:
+        made = pa.float64()  # the field itself rounds to its own
+    else:
+        made = pa.uint64() if field.datatype is Datatype.UINT64 else pa.int64()
+    for _ in () if flat else field.shape:
+        made = pa.list_(made)
+    return made
+
+
+class Refusals:
+    """The bad rows among those with `numbers`, in the order in which they were found."""
+
+    def __init__(self, numbers: Array) -> None:
+        self._numbers = numbers
+        self._bad: dict[int, BadRow] = {}
+
+    def add(self, place: int, column: str | None, reason: str, raw: str | None = None) -> None:
+        """The row at `place` is bad; what was said of it before stands."""
+        if place not in self._bad:
+            self._bad[place] = BadRow(int(self._numbers[place]), column, reason, raw)
+
+    def judged(self, field: Field, values: Sequence[object]) -> pa.Array:
+        """`values` as a column of what `field` accepts; of refused ones something stands there."""
+        read: list[object] = []
+        for place, value in enumerate(values):
+            try:
+                accepted = field.accept(value)
+            except InvalidInput as error:
+                self.add(place, field.name, error.message)
+                accepted = self._stand_in(field)
+            read.append(accepted.tolist() if isinstance(accepted, np.ndarray) else accepted)
+        return pa.array(read, type_of(field))
+
+    @staticmethod
+    def _stand_in(field: Field) -> object:
+        value: object = _STAND_IN.get(field.datatype, 0)
+        for size in reversed(field.shape):
+            value = [value] * max(size, 1)
+        return value
+
+    def taken_out_of(self, piece: Piece) -> Piece:
+        """`piece`, whose columns have a row for each number, without the bad rows."""
+        if not self._bad:
+            return piece
+        keep = np.ones(len(self._numbers), bool)
+        keep[list(self._bad)] = False
+        bad = sorted((*piece.bad, *self._bad.values()), key=lambda one: one.row)
+        return Piece(
+            piece.start,
+            piece.n_rows,
+            chosen(piece.inputs, keep),
+            chosen(piece.carried, keep),
+            tuple(bad),
+        )

@@ -1,0 +1,214 @@
+"""A scorer makes answers of pieces: the one function of all engines, local, Ray and Spark.
+
+Rules:
+
+1. Values are judged as online: a row whose value its input refuses, or on which the model fails,
+   is a bad row; it alone, for the others are answered.
+2. A row's answer does not depend on the rows beside it, so pieces may be of any size.
+3. It is used by one thread at a time, as the model is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from foretell.codecs.tables.arrow_tables import Columns
+from foretell.core.batch import Batch
+from foretell.core.field import Array, Field
+from foretell.core.signature import Signature
+from foretell.engine.executors import Outcome, Predict, ProcessDied, attempt
+from foretell.errors import ForetellError, InvalidInput
+from foretell.transports.batch.answers import Answers
+from foretell.transports.batch.reading.pieces import BadRow, Piece, chosen
+
+_AT_ONCE = 16
+"""Into so many parts a batch that fails is cut, until the guilty rows are alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A bad row, with the values that were read of it."""
+
+    row: BadRow
+    values: pa.RecordBatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The answers to a piece, carried columns first, and the rows that got none.
+
+    It stands for `n_rows` rows of the file, from number `start` on.
+    """
+
+    start: int
+    n_rows: int
+    table: pa.RecordBatch
+    bad: tuple[Bad, ...] = ()
+
+
+class Scorer:
+    """Scores pieces with one loaded version; with `first_only` one bad row is enough."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        predict: Predict,
+        answers: Answers,
+        *,
+        first_only: bool = False,
+    ) -> None:
+        self._fields = signature.inputs
+        self._predict = predict
+        self._answers = answers
+        self._first_only = first_only
+
+    def score(self, piece: Piece) -> Scored:
+        """The answers to `piece`; none of them is missing, unless a bad row was enough.
+
+        Raises ProcessDied and MemoryError: no row is to blame for these.
+        """
+        bad = [Bad(one) for one in piece.bad]
+        columns, refused = self._accepted(piece)
+        bad += refused
+        if bad and self._first_only:
+            return self._scored(piece, [], bad)
+        if refused:
+            piece, columns = _without(piece, columns, refused)
+        if not piece.inputs.num_rows:
+            return self._scored(piece, [], bad)
+        batch = Batch.from_columns(self._fields, columns)
+        try:
+            outputs = self._predict(batch)
+        except (ProcessDied, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001 - a model may raise anything; which rows it is for comes next
+            outputs, failed = self._apart(batch, piece)
+            bad += failed
+            if self._first_only or not outputs.n_rows:
+                return self._scored(piece, [], bad)
+            piece, _ = _without(piece, [], failed)
+        return self._scored(piece, self._answers.columns(outputs), bad)
+
+    def _scored(self, piece: Piece, answers: list[pa.Array], bad: list[Bad]) -> Scored:
+        """Without `answers`, no row has any."""
+        schema = pa.schema([*piece.carried.schema, *self._answers.schema])
+        bad.sort(key=lambda one: one.row.row)
+        if answers:
+            table = pa.RecordBatch.from_arrays([*piece.carried.columns, *answers], schema=schema)
+        else:
+            table = pa.RecordBatch.from_pylist([], schema)
+        return Scored(piece.start, piece.n_rows, table, tuple(bad))
+
+    def _accepted(self, piece: Piece) -> tuple[list[Array], list[Bad]]:
+        """The columns of values, and the rows that have one which is refused."""
+        refused: dict[int, InvalidInput] = {}
+        columns = []
+        for field, column in zip(self._fields, piece.inputs.columns, strict=True):
+            try:
+                columns.append(accepted(field, column))
+            except InvalidInput:
+                columns.append(_judged(field, column, refused))
+        return columns, _placed(piece, refused)
+
+    def _apart(self, batch: Batch, piece: Piece) -> tuple[Batch, list[Bad]]:
+        """What becomes of the rows of a batch that fails: answers, and those that have none."""
+        good: list[Batch] = []
+        failed: dict[int, Exception] = {}
+        for place, outcome in _outcomes(self._predict, batch, 0):
+            if isinstance(outcome, Batch):
+                good.append(outcome)
+            else:
+                failed[place] = outcome
+                if self._first_only:
+                    break
+        nothing = Batch(batch.fields, 0)
+        return Batch.concat(good) if good else nothing, _placed(piece, failed)
+
+
+def accepted(field: Field, column: pa.Array) -> Array:
+    """The values of a column, as its field accepts them. Raises InvalidInput."""
+    return field.accept_column(Columns().values(field, pa.chunked_array([column])))
+
+
+def _judged(field: Field, column: pa.Array, refused: dict[int, InvalidInput]) -> Array:
+    """A column with values that `field` refuses: they are told of, and others stand there."""
+    own: dict[int, InvalidInput] = {}
+    for place, value in enumerate(column.to_pylist()):
+        try:
+            field.accept(value)
+        except InvalidInput as error:
+            own[place] = error
+    while len(own) < len(column):
+        places = np.arange(len(column))
+        places[list(own)] = next(place for place in range(len(column)) if place not in own)
+        try:
+            made = accepted(field, column.take(pa.array(places)))
+        except InvalidInput as error:  # its array is of another size than those before
+            if error.row is None or error.row in own:
+                raise
+            own[error.row] = error
+        else:
+            refused |= own | refused
+            return made
+    refused |= own | refused
+    return np.zeros(len(column))
+
+
+def _outcomes(predict: Predict, batch: Batch, first: int) -> Iterator[tuple[int, Outcome]]:
+    """What becomes of the rows of a batch that fails, in order: answers, or a row's failure."""
+    size = -(-batch.n_rows // _AT_ONCE)
+    starts = range(0, batch.n_rows, size)
+    parts = [batch.slice(start, start + size) for start in starts]
+    for start, part, outcome in zip(starts, parts, attempt(predict, parts), strict=True):
+        if isinstance(outcome, ProcessDied | MemoryError):
+            raise outcome
+        if isinstance(outcome, Batch) or part.n_rows == 1:
+            yield first + start, outcome
+        else:
+            yield from _outcomes(predict, part, first + start)
+
+
+def _placed(piece: Piece, failures: Mapping[int, Exception]) -> list[Bad]:
+    """Failures by their place among the rows of `piece`, with their numbers and values."""
+    if not failures:
+        return []
+    numbers = piece.numbers()
+    return [
+        Bad(BadRow(int(numbers[place]), getattr(error, "field", None), _said(error)),
+            values_of(piece, place))
+        for place, error in sorted(failures.items())
+    ]
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ForetellError):
+        return error.message
+    return f"the model failed: {type(error).__name__}: {error}"
+
+
+def values_of(piece: Piece, place: int) -> pa.RecordBatch:
+    """The one row at `place`: what is carried of it, and its inputs."""
+    carried, inputs = piece.carried, piece.inputs
+    columns = {name: carried.column(name) for name in carried.schema.names}
+    for name in inputs.schema.names:
+        columns.setdefault(name, inputs.column(name))
+    return pa.RecordBatch.from_pydict(columns).slice(place, 1)
+
+
+def _without(
+    piece: Piece, columns: list[Array], bad: Sequence[Bad]
+) -> tuple[Piece, list[Array]]:
+    """`piece` and the values of its rows, without those that are bad."""
+    numbers = piece.numbers()
+    keep = ~np.isin(numbers, [one.row.row for one in bad])
+    left = replace(
+        piece,
+        inputs=chosen(piece.inputs, keep),
+        carried=chosen(piece.carried, keep),
+        bad=tuple(sorted((*piece.bad, *(one.row for one in bad)), key=lambda row: row.row)),
+    )
+    return left, [column[keep] for column in columns]
