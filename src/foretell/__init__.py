@@ -8,6 +8,7 @@ from foretell.core.signature import Signature
 from foretell.errors import ForetellError
 
 if TYPE_CHECKING:
+    from foretell.app.batching.jobs import batch
     from foretell.app.local import load
     from foretell.app.settings import Settings
     from foretell.app.wiring import create_app
@@ -22,6 +23,7 @@ __all__ = [
     "ForetellError",
     "Settings",
     "Signature",
+    "batch",
     "create_app",
     "load",
     "pack",
@@ -32,6 +34,7 @@ _LATER = {
     "AsyncClient": "foretell.client.clients",
     "Client": "foretell.client.clients",
     "Settings": "foretell.app.settings",
+    "batch": "foretell.app.batching.jobs",
     "create_app": "foretell.app.wiring",
     "load": "foretell.app.local",
     "pack": "foretell.packing",

@@ -1,7 +1,7 @@
-"""The command line: `foretell pack`, `inspect`, `serve`, `predict`.
+"""The command line: `foretell pack`, `inspect`, `serve`, `predict`, `batch`.
 
 Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
-or a setting cannot be used, 130 interrupted.
+or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
 """
 
 import functools
@@ -19,6 +19,7 @@ from rich.console import Console
 import foretell
 from foretell.app import flags
 from foretell.app.reports import printable
+from foretell.app.batching.choices import BatchSettings
 from foretell.app.settings import ClientSettings, Settings
 from foretell.errors import BadSettings, ForetellError
 
@@ -227,6 +228,64 @@ def predict(
 
 
 app.command()(flags.with_settings(ClientSettings, predict))
+
+
+def batch(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A package, a model file, or a repository of one model."
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A file, a folder or a pattern of them: Parquet, CSV, NDJSON (.gz), Arrow.",
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUTPUT", help="A folder, or one file: .parquet, .csv, .ndjson or .arrow."
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    config: flags.Config = None,
+    **told: Any,
+) -> None:
+    """Score files, however large, and write them with their predictions.
+
+    What was done is never done again: the same command goes on where it stopped. Exit codes: 0
+    done, 1 failed, 2 it cannot be done so, 3 done but for bad rows. Settings come from [batch] of
+    foretell.toml, from variables (FORETELL_BATCH_THREADS=4) and from flags.
+    """
+    from foretell.app.batching import command
+
+    settings = BatchSettings.read(flags.given(told), config=config)
+    job = command.prepared(model, data, output, settings)
+    if dry_run:
+        if as_json:
+            _print_json(job.prepared.describe())
+        else:
+            command.show_dry_run(job, _stdout)
+        return
+    ended = command.carry_out(job, _stderr, quiet=quiet or as_json)
+    if isinstance(ended, int):
+        raise typer.Exit(ended)
+    if as_json:
+        _print_json(ended.describe())
+    elif not quiet:
+        command.show(ended, _stdout)
+    if ended.bad_rows:
+        raise typer.Exit(command.BAD_ROWS)
+
+
+app.command()(flags.with_settings(BatchSettings, batch))
 
 
 def _print_json(told: object) -> None:

@@ -20,6 +20,12 @@ Config = Annotated[
 ]
 
 _ALSO = {"timeout_s": ("--timeout",)}
+_SEVERAL = {
+    "bind": "ADDRESS",
+    "executor": "[MODEL=]KIND",
+    "columns": "INPUT=COLUMN",
+    "keep": "COLUMN",
+}
 
 
 def with_settings(settings: type[Readable], command: Command) -> Command:
@@ -61,9 +67,9 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     names: tuple[str, ...]
     if field.annotation is bool:
         kind, names = bool | None, (f"{flag}/--no-{flag.removeprefix('--')}",)
-    elif get_origin(field.annotation) is tuple:
+    elif name in _SEVERAL:
         kind, names = list[str] | None, (flag,)
-        option["metavar"] = "ADDRESS" if name == "bind" else "[MODEL=]KIND"
+        option["metavar"] = _SEVERAL[name]
     else:
         kind, names = str | None, (flag, *_ALSO.get(name, ()))
         option["metavar"] = _metavar(field.annotation)
@@ -76,9 +82,10 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _metavar(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
     kinds = get_args(annotation) or (annotation,)
+    for literal in (annotation, *kinds):
+        if get_origin(literal) is Literal:
+            return "|".join(get_args(literal))
     for kind, word in ((Path, "PATH"), (int, "INTEGER"), (float, "SECONDS")):
         if kind in kinds:
             return word

@@ -11,6 +11,9 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,7 +187,6 @@ def run(
     package: Package,
     prepared: Prepared,
     options: BatchOptions,
-    digest: str,
     hook: Hook,
     *,
     every_s: float = 0.5,
@@ -192,7 +194,7 @@ def run(
     """Do what is left of a job, and report. Raises what ends it; what was committed stays."""
     manifest = package.manifest
     now = datetime.now(UTC).isoformat()
-    job = Job(prepared.sources, manifest.name, manifest.version, digest, options, now)
+    job = Job(prepared.sources, manifest.name, manifest.version, digest_of(package), options, now)
     store = open_store(_hidden(prepared.output) if prepared.single else prepared.output)
     with open_ledger(store, job) as ledger:
         counts = Counts(prepared, ledger)
@@ -212,9 +214,32 @@ def run(
                 lambda: hook(counts.progress()), every_s
             )
         report = _reported(shared, manifest.name, manifest.version)
-        if not prepared.single:
+        if prepared.single:
+            _join(shared)
+        else:
             ledger.finish(report.describe())
     return report
+
+
+def _join(run: _Run) -> None:
+    """Make the one file of all parts, and leave nothing beside it but what was quarantined."""
+    prepared, store = run.prepared, run.store
+    folder, _, name = prepared.output.rpartition("/")
+    beside = open_store(folder or ("/" if prepared.output.startswith("/") else "."))
+    records = sorted(run.ledger.done.values(), key=lambda one: (one.source, one.start))
+    bad = [f"{QUARANTINE}/{record.part}.ndjson" for record in records if record.bad]
+    if bad and run.options.on_bad_row == "quarantine":
+        with beside.writing(_quarantine_of(name)) as file:
+            for part in bad:
+                file.write(store.read(part))
+    with beside.writing(name) as file:
+        parts = (functools.partial(store.open, record.file) for record in records)
+        join(prepared.style, parts, file, prepared.plan.schema)
+    store.clear()
+
+
+def _quarantine_of(output: str) -> str:
+    return f"{output}.{QUARANTINE.removeprefix('_')}.ndjson"
 
 
 def _streams(prepared: Prepared, ledger: Ledger) -> Iterator[PartStream]:
@@ -239,6 +264,17 @@ def _streams(prepared: Prepared, ledger: Ledger) -> Iterator[PartStream]:
             )
 
 
+def digest_of(package: Package) -> str:
+    """What tells one model from another: its files, its steps, its signature."""
+    manifest = package.manifest
+    told = {
+        "files": sorted((file.path, file.sha256) for file in manifest.files),
+        "steps": [(step.runtime, step.files, step.options) for step in manifest.steps],
+        "signature": manifest.signature.describe(),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
 def _hidden(output: str) -> str:
     """The folder of a single file's parts."""
     path = PurePosixPath(output)
@@ -247,10 +283,12 @@ def _hidden(output: str) -> str:
 
 def _reported(run: _Run, model: str, version: str) -> Report:
     done, progress = run.ledger.done.values(), run.counts.progress()
-    quarantine = f"{run.prepared.output.rstrip('/')}/{QUARANTINE}"
+    output = run.prepared.output
+    single = run.prepared.single
+    quarantine = _quarantine_of(output) if single else f"{output.rstrip('/')}/{QUARANTINE}"
     bad = sum(record.bad for record in done)
     return Report(
-        output=run.prepared.output,
+        output=output,
         model=model,
         version=version,
         predicted_at=run.ledger.predicted_at,

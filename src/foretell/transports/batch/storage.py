@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ class Store(Protocol):
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]: ...
     def remove(self, name: str) -> None: ...
+    def open(self, name: str) -> BinaryIO: ...
+    def clear(self) -> None: ...
     @contextmanager
     def lock(self) -> Iterator[Lock]: ...
 
@@ -76,6 +79,12 @@ class LocalStore:
 
     def remove(self, name: str) -> None:
         (self.root / name).unlink()
+
+    def open(self, name: str) -> BinaryIO:
+        return (self.root / name).open("rb")
+
+    def clear(self) -> None:
+        shutil.rmtree(self.root)
 
     @contextmanager
     def lock(self) -> Iterator[Lock]:

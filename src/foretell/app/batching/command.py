@@ -1,0 +1,85 @@
+"""The command `foretell batch`: a job from the command line to its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+
+from foretell.app.batching.choices import BatchSettings
+from foretell.app.batching.jobs import BatchJob
+from foretell.app.batching.showing import show_plan, show_report, watched
+from foretell.app.reports import printable
+from foretell.transports.batch.report import Report
+
+BAD_ROWS = 3
+"""The exit code of a job that is done but for some rows."""
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Stopped(BaseException):
+    """A signal asked the job to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def prepared(model: str, data: str, output: str, settings: BatchSettings) -> BatchJob:
+    """The job, decided in all. Raises ForetellError."""
+    for variable in _THREADS:  # read by libraries when they are loaded: each worker has one thread
+        os.environ.setdefault(variable, "1")
+    return BatchJob(model, data, output, settings)
+
+
+def show_dry_run(job: BatchJob, console: Console) -> None:
+    """What the job would do."""
+    show_plan(console, job.prepared)
+
+
+def carry_out(job: BatchJob, console: Console, *, quiet: bool) -> Report | int:
+    """The report, or the exit code when a signal ended it. Raises ForetellError."""
+    try:
+        with _signals(), watched(console, quiet=quiet) as hook:
+            return job.run(hook)
+    except Stopped as stop:
+        progress = job.progress
+        parts = 0 if progress is None else progress.parts + progress.parts_before
+        console.print(
+            f"stopped: {parts:,} parts are done and stay; the same command goes on from there",
+            markup=False,
+        )
+        return 128 + stop.number
+
+
+def show(report: Report, console: Console) -> None:
+    """The report for people, and where bad rows went."""
+    show_report(console, report)
+    if report.bad_rows:
+        where = f"written to {printable(report.quarantine)}" if report.quarantine else "left out"
+        console.print(f"{report.bad_rows:,} bad rows were {where}", markup=False)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise Stopped, once: a second one ends the process at once."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
