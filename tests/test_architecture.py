@@ -50,7 +50,7 @@ ROOMS = {
     ),
     "transports.grpc": _room(f"{DOOR} transports.asgi", "google numpy starlette"),
     "transports.stream": _room(DOOR, "faststream numpy"),
-    "transports.batch": _room(DOOR, "numpy pyarrow pyspark ray"),
+    "transports.batch": _room(DOOR, "fsspec msgspec numpy pyarrow pyspark ray"),
     "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),
     "deploy": _room("core", "jinja2 numpy yaml"),

@@ -18,8 +18,8 @@ from rich.console import Console
 
 import foretell
 from foretell.app import flags
-from foretell.app.reports import printable
 from foretell.app.batching.choices import BatchSettings
+from foretell.app.reports import printable
 from foretell.app.settings import ClientSettings, Settings
 from foretell.errors import BadSettings, ForetellError
 

@@ -86,7 +86,9 @@ class BatchSettings(Readable):
         for word in value:
             name, equals, column = word.partition("=")
             if not (name and equals and column):
-                raise ValueError(f"{word!r} is no mapping; take INPUT=COLUMN, as in age=customer_age")
+                raise ValueError(
+                    f"{word!r} is no mapping; take INPUT=COLUMN, as in age=customer_age"
+                )
         return value
 
     def options(self) -> BatchOptions:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from foretell.app.reports import escape
@@ -50,8 +51,13 @@ def watched(console: Console, *, quiet: bool) -> Iterator[Callable[[Progress], N
     if quiet:
         yield lambda _: None
     elif console.is_terminal:
-        with Bar(TextColumn("scoring"), BarColumn(), TextColumn("{task.fields[told]}"),
-                 console=console, transient=True) as bar:
+        with Bar(
+            TextColumn("scoring"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=console,
+            transient=True,
+        ) as bar:
             task = bar.add_task("", total=None, told="")
 
             def show(progress: Progress) -> None:

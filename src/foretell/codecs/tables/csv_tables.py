@@ -176,7 +176,7 @@ def _number(cell: str) -> object:
 
 
 def value_of(field: Field, cell: str) -> object:
-    """What a cell of `field` says, for `Field.accept`: a cell that says nothing it knows is text."""
+    """What a cell of `field` says, for `Field.accept`; text, where it is none of what it may be."""
     if field.datatype is Datatype.BYTES:
         return (cell or None) if field.nullable else cell
     return _boolean(cell) if field.datatype is Datatype.BOOL else _number(cell)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +18,16 @@ class Form(StrEnum):
     ARROW = "arrow"
 
 
-_FORMS = {".parquet": Form.PARQUET, ".pq": Form.PARQUET, ".csv": Form.CSV, ".ndjson": Form.NDJSON, ".jsonl": Form.NDJSON, ".arrow": Form.ARROW, ".feather": Form.ARROW, ".ipc": Form.ARROW}
+_FORMS = {
+    ".parquet": Form.PARQUET,
+    ".pq": Form.PARQUET,
+    ".csv": Form.CSV,
+    ".ndjson": Form.NDJSON,
+    ".jsonl": Form.NDJSON,
+    ".arrow": Form.ARROW,
+    ".feather": Form.ARROW,
+    ".ipc": Form.ARROW,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,9 @@ def find(place: str) -> tuple[Source, ...]:
             continue
         stat = file.stat()
         partition = tuple(tuple(p.split("=", 1)) for p in inner if "=" in p)
-        found.append(Source(str(file), stat.st_size, str(stat.st_mtime_ns), _FORMS[suffix], partition))
+        found.append(
+            Source(str(file), stat.st_size, str(stat.st_mtime_ns), _FORMS[suffix], partition)
+        )
     if not found:
         raise InvalidInput(f"{place} has no files")
     return tuple(found)

@@ -26,7 +26,9 @@ class PartRecord:
 
 
 class Ledger:
-    def __init__(self, store: Store, lock: Lock, predicted_at: str, done: dict[str, PartRecord]) -> None:
+    def __init__(
+        self, store: Store, lock: Lock, predicted_at: str, done: dict[str, PartRecord]
+    ) -> None:
         self._store = store
         self._lock = lock
         self.predicted_at = predicted_at

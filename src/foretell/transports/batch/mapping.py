@@ -148,8 +148,10 @@ def _check_choices(
         known = {*schema.names, *dict(source.partition)}
         for name in choices.keep or ():
             if name not in known:
-                problems.add(f"--keep names {name!r}, but there is no such column"
-                             f"{nearest(name, known)}", source)
+                problems.add(
+                    f"--keep names {name!r}, but there is no such column{nearest(name, known)}",
+                    source,
+                )
 
 
 Folder = tuple[str, pa.DataType]
@@ -242,9 +244,7 @@ def _unify(
         else:
             fields[known.name] = both.field(0)
             return
-    problems.add(
-        f"column {known.name!r} is {known.type}, but {first} in {reference.path}", source
-    )
+    problems.add(f"column {known.name!r} is {known.type}, but {first} in {reference.path}", source)
 
 
 def _plain(told: pa.DataType) -> pa.DataType:
@@ -275,7 +275,7 @@ def _feeds(
         if name not in schema.names and name in folders:
             feeds.append(_of_folder(field, folders[name], source, problems))
             continue
-        columns = (name,)
+        columns: tuple[str, ...] = (name,)
         if source.form is Form.CSV and field.shape:
             if -1 in field.shape:
                 problems.add(f"input {field.name!r} is {field.expected}, which no CSV can hold")

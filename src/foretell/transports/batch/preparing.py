@@ -15,18 +15,16 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-
 from foretell.engine.repository import Package
 from foretell.errors import BadSettings
 from foretell.transports.batch import dataset
-from foretell.transports.batch.answers import Answers
 from foretell.transports.batch.dataset import Form, Source
 from foretell.transports.batch.job import BatchOptions
 from foretell.transports.batch.mapping import Choices, Plan, plan_of
 from foretell.transports.batch.parts import Stretch, batch_rows_of, stretches_of
 from foretell.transports.batch.reading.forms import READERS
 from foretell.transports.batch.reading.pieces import Layout, Wanted
+from foretell.transports.batch.scoring.answers import Answers
 from foretell.transports.batch.writing import Style
 
 _SUFFIXES = {

@@ -20,12 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import msgspec
-import pyarrow as pa
 
 from foretell.engine import fleet
 from foretell.engine.executors.choosing import ExecutorKind
@@ -37,7 +35,7 @@ from foretell.transports.batch.ledger import Ledger, PartRecord, open_ledger
 from foretell.transports.batch.parts import PartStream, folder_of, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
-from foretell.transports.batch.scoring import Bad, Scored, Scorer
+from foretell.transports.batch.scoring.scorer import Bad, Scored, Scorer
 from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import RowWriter, join, rows_of
 

@@ -26,8 +26,8 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 from foretell.errors import BadSettings
-from foretell.transports.batch.answers import VERSION
 from foretell.transports.batch.dataset import Form
+from foretell.transports.batch.scoring.answers import VERSION
 
 _COMPRESSIONS: Mapping[Form, tuple[str, ...]] = {  # the first one is what is taken unless told
     Form.PARQUET: ("snappy", "zstd", "lz4", "gzip", "brotli", "none"),
@@ -209,7 +209,9 @@ def _write_lines(file: BinaryIO, rows: pa.RecordBatch) -> None:
     for start in range(0, rows.num_rows, _NDJSON_ROWS):
         part = rows.slice(start, _NDJSON_ROWS)
         columns = [column.to_pylist() for column in part.columns]
-        file.write(encode([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]))
+        file.write(
+            encode([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)])
+        )
 
 
 def join(

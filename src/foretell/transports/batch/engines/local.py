@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from foretell.transports.batch.reading.pieces import Piece
-from foretell.transports.batch.scoring import Scored, Scorer
+from foretell.transports.batch.scoring.scorer import Scored, Scorer
 
 PIECES_PER_WORKER = 3
 

@@ -1,4 +1,4 @@
-"""Columnar files, Parquet and Arrow IPC: their columns have types, and their values are judged later.
+"""Columnar files, Parquet and Arrow IPC: their columns have types; values are judged later.
 
 Rules:
 

@@ -127,9 +127,7 @@ def _piece(
     every = np.arange(first, first + n_rows + len(lost))
     numbers = np.delete(every, [bad.row - first for bad in lost])
     refusals = Refusals(numbers)
-    texts = {
-        name: _text(batch.column(place), name, refusals) for name, place in places.items()
-    }
+    texts = {name: _text(batch.column(place), name, refusals) for name, place in places.items()}
     piece = wanted.piece(
         (first, len(every)),
         lambda feed: _values(feed, texts, refusals),

@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from foretell.core.field import Array, Datatype, Field
 
-
 MIXED = {b"foretell": b"mixed"}
 """The metadata of a column whose values have no type in common."""
 

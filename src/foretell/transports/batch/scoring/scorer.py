@@ -22,8 +22,8 @@ from foretell.core.field import Array, Field
 from foretell.core.signature import Signature
 from foretell.engine.executors import Outcome, Predict, ProcessDied, attempt
 from foretell.errors import ForetellError, InvalidInput
-from foretell.transports.batch.answers import Answers
 from foretell.transports.batch.reading.pieces import BadRow, Piece, chosen
+from foretell.transports.batch.scoring.answers import Answers
 
 _AT_ONCE = 16
 """Into so many parts a batch that fails is cut, until the guilty rows are alone."""
@@ -178,8 +178,10 @@ def _placed(piece: Piece, failures: Mapping[int, Exception]) -> list[Bad]:
         return []
     numbers = piece.numbers()
     return [
-        Bad(BadRow(int(numbers[place]), getattr(error, "field", None), _said(error)),
-            values_of(piece, place))
+        Bad(
+            BadRow(int(numbers[place]), getattr(error, "field", None), _said(error)),
+            values_of(piece, place),
+        )
         for place, error in sorted(failures.items())
     ]
 
@@ -199,9 +201,7 @@ def values_of(piece: Piece, place: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns).slice(place, 1)
 
 
-def _without(
-    piece: Piece, columns: list[Array], bad: Sequence[Bad]
-) -> tuple[Piece, list[Array]]:
+def _without(piece: Piece, columns: list[Array], bad: Sequence[Bad]) -> tuple[Piece, list[Array]]:
     """`piece` and the values of its rows, without those that are bad."""
     numbers = piece.numbers()
     keep = ~np.isin(numbers, [one.row.row for one in bad])

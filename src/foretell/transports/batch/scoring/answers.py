@@ -107,6 +107,4 @@ def _labels(signature: Signature) -> tuple[Scalar, ...]:
 
 def is_binary(signature: Signature) -> bool:
     """Whether there is one probability for each of two classes."""
-    return any(
-        field.name == PROBABILITY and field.shape == (2,) for field in signature.outputs
-    )
+    return any(field.name == PROBABILITY and field.shape == (2,) for field in signature.outputs)

@@ -1,0 +1,1 @@
+"""Scoring makes answers of pieces."""
