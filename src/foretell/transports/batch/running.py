@@ -35,10 +35,11 @@ from foretell.transports.batch.ledger import Ledger, PartRecord, open_ledger
 from foretell.transports.batch.parts import PartStream, folder_of, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
-from foretell.transports.batch.scoring.scorer import Bad, Scored, Scorer
+from foretell.transports.batch.scoring.scorer import Bad, Scored, Scorer, in_blocks
 from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import RowWriter, join, rows_of
 
+_BLOCK_ROWS = 2048
 QUARANTINE = "_quarantine"
 Hook = Callable[[Progress], None]
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -203,8 +204,11 @@ def run(
 
         def scorer() -> Scorer:
             loaded = fleet.load(package, kind=ExecutorKind.THREAD)
+            predict = loaded.predict
+            if manifest.steps[-1].runtime == "onnx":
+                predict = in_blocks(predict, _BLOCK_ROWS)
             first_only = options.on_bad_row == "fail"
-            return Scorer(loaded.signature, loaded.predict, answers, first_only=first_only)
+            return Scorer(loaded.signature, predict, answers, first_only=first_only)
 
         streams = [_OpenStream(shared, stream) for stream in _streams(prepared, ledger)]
         if streams:
