@@ -132,8 +132,14 @@ class _PartOutput:
                 name = f"{QUARANTINE}/{self._name}.ndjson"
                 opened = self._run.store.writing(name)
                 self._quarantine = self._quarantined.enter_context(opened)
-            line = {"file": path, "row": told.row, "column": told.column, "error": told.reason}
-            line["data"] = told.raw if bad.values is None else bad.values.to_pylist()[0]
+            data = told.raw if bad.values is None else bad.values.to_pylist()[0]
+            line = {
+                "file": path,
+                "row": told.row,
+                "column": told.column,
+                "error": told.reason,
+                "data": data,
+            }
             self._quarantine.write(_encode(line) + b"\n")
 
     def commit(self, *, last: bool) -> None:

@@ -68,10 +68,12 @@ class CsvReader:
 def _names(source: Source) -> list[str] | None:
     """The names in the first line; None when there is none."""
     with source.open() as file:
-        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        # What lies behind it is read along, and judged later.
+        text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         try:
             header = next((cells for cells in csv.reader(text, strict=True) if cells), None)
-        except (csv.Error, UnicodeDecodeError) as error:
+            "".join(header or ()).encode()
+        except (csv.Error, UnicodeEncodeError) as error:
             raise InvalidInput(f"{source.path}: its line of names is not CSV: {error}") from error
     return None if header is None else [name.strip() for name in header]
 
@@ -126,8 +128,12 @@ def _piece(
         lost.append(unread.pop(0))
     every = np.arange(first, first + n_rows + len(lost))
     numbers = np.delete(every, [bad.row - first for bad in lost])
-    refusals = Refusals(numbers)
-    texts = {name: _text(batch.column(place), name, refusals) for name, place in places.items()}
+    texts: dict[str, pa.Array] = {}
+    refusals = Refusals(
+        numbers, lambda at: {name: text[at].as_py() for name, text in texts.items()}
+    )
+    for name, place in places.items():
+        texts[name] = _text(batch.column(place), name, refusals)
     piece = wanted.piece(
         (first, len(every)),
         lambda feed: _values(feed, texts, refusals),
@@ -148,7 +154,7 @@ def _text(cells: pa.Array, name: str, refusals: Refusals) -> pa.Array:
                 read.append(cell.decode())
             except UnicodeDecodeError as error:
                 refusals.add(place, name, f"{name!r} is not UTF-8: {error.reason}")
-                read.append("")
+                read.append(cell.decode(errors="replace"))
         return pa.array(read, pa.string())
 
 

@@ -3,7 +3,7 @@
 Rules:
 
 1. Blank lines don't count. A line that is no object is a bad row, and so is one with a value that
-   its input refuses, or with a carried value of another kind than the first ones had.
+   its input refuses, or with a carried value of another kind than most of the first ones had.
 2. A key that is not there is a missing value: many writers leave out what is null.
 3. Carried columns have the types of the values in the first block; a key that is not among them
    makes a bad row, unless it was said which columns are carried.
@@ -88,11 +88,16 @@ def _decoded(line: bytes) -> object:
 
 
 def _inferred(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Field:
+    """The type of what most of the rows have."""
+    kinds: dict[type, list[Any]] = {}
+    for row in rows:
+        if (value := row.get(name)) is not None:
+            kinds.setdefault(float if type(value) is int else type(value), []).append(value)
     try:
-        told = pa.array([row.get(name) for row in rows]).type
+        told = pa.array(max(kinds.values(), key=len, default=[""])).type
     except _UNTYPED:
         return pa.field(name, pa.null(), metadata=MIXED)
-    return pa.field(name, pa.string() if pa.types.is_null(told) else told)
+    return pa.field(name, told)
 
 
 def _schema(wanted: Wanted) -> pa.Schema:
@@ -104,7 +109,7 @@ def _schema(wanted: Wanted) -> pa.Schema:
 
 def _piece(wanted: Wanted, schema: pa.Schema, lines: list[bytes], first: int) -> Piece:
     """The rows of `lines`, of which the first has the number `first`."""
-    refusals = Refusals(np.arange(first, first + len(lines)))
+    refusals = Refusals(np.arange(first, first + len(lines)), lambda at: _raw(lines[at]))
     columns = _at_once(wanted, schema, lines)
     if columns is None:
         columns = _one_by_one(wanted, schema, lines, refusals)
@@ -171,8 +176,16 @@ def _row(line: bytes, place: int, refusals: Refusals) -> dict[str, Any]:
         reason = f"is {spoken(row)}, but must be an object"
     if isinstance(row, dict):
         return row
-    refusals.add(place, None, reason, line.decode(errors="replace"))
+    refusals.add(place, None, reason)
     return {}
+
+
+def _raw(line: bytes) -> object:
+    """A line as it may stand in JSON: its value, or its text where it has none."""
+    try:
+        return msgspec.json.decode(line)
+    except _UNREADABLE:
+        return line.decode(errors="replace")
 
 
 def _typed(told: pa.Field, values: list[Any], refusals: Refusals) -> pa.Array:
@@ -185,7 +198,7 @@ def _typed(told: pa.Field, values: list[Any], refusals: Refusals) -> pa.Array:
             try:
                 pa.array([value], told.type)
             except _UNTYPED:
-                reason = f"{told.name!r} is {spoken(value)}, but the first rows have {told.type}"
+                reason = f"{told.name!r} is {spoken(value)}, but most of the first are {told.type}"
                 refusals.add(place, told.name, reason)
                 value = None  # noqa: PLW2901 - what is refused leaves a gap
             read.append(value)

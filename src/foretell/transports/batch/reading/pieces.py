@@ -27,13 +27,13 @@ MIXED = {b"foretell": b"mixed"}
 class BadRow(NamedTuple):
     """A row that gets no answer: its number, the column that is to blame where one is, and why.
 
-    `raw` is what there is of it where it could not be read.
+    `raw` is what there is of it, as it was read: text, or values by column.
     """
 
     row: int
     column: str | None
     reason: str
-    raw: str | None = None
+    raw: object = None
 
 
 class Feed(NamedTuple):

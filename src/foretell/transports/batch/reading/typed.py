@@ -5,7 +5,7 @@ What a field refuses makes its row a bad one; the others are read on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -33,16 +33,17 @@ def type_of(field: Field, *, flat: bool = False) -> pa.DataType:
 
 
 class Refusals:
-    """The bad rows among those with `numbers`, in the order in which they were found."""
+    """The bad rows among those with `numbers`; `raw_of` tells what there is of the one at a place."""
 
-    def __init__(self, numbers: Array) -> None:
+    def __init__(self, numbers: Array, raw_of: Callable[[int], object]) -> None:
         self._numbers = numbers
+        self._raw_of = raw_of
         self._bad: dict[int, BadRow] = {}
 
-    def add(self, place: int, column: str | None, reason: str, raw: str | None = None) -> None:
+    def add(self, place: int, column: str | None, reason: str) -> None:
         """The row at `place` is bad; what was said of it before stands."""
         if place not in self._bad:
-            self._bad[place] = BadRow(int(self._numbers[place]), column, reason, raw)
+            self._bad[place] = BadRow(int(self._numbers[place]), column, reason)
 
     def judged(self, field: Field, values: Sequence[object]) -> pa.Array:
         """`values` as a column of what `field` accepts; of refused ones something stands there."""
@@ -69,7 +70,8 @@ class Refusals:
             return piece
         keep = np.ones(len(self._numbers), bool)
         keep[list(self._bad)] = False
-        bad = sorted((*piece.bad, *self._bad.values()), key=lambda one: one.row)
+        own = [one._replace(raw=self._raw_of(place)) for place, one in self._bad.items()]
+        bad = sorted((*piece.bad, *own), key=lambda one: one.row)
         return Piece(
             piece.start,
             piece.n_rows,
