@@ -64,6 +64,16 @@ class BatchSettings(Readable):
     row_group_rows: Annotated[
         int, Field(ge=1, description="The most rows of a Parquet row group")
     ] = 131_072
+    engine: Annotated[
+        Literal["local", "ray", "spark"],
+        Field(description="What runs it: this process, a Ray cluster, or a Spark cluster"),
+    ] = "local"
+    ray_address: Annotated[
+        str | None, Field(description="The Ray cluster: auto, or HOST:PORT [one on this machine]")
+    ] = None
+    spark_master: Annotated[
+        str | None, Field(description="The Spark cluster [as spark-submit or its settings say]")
+    ] = None
     metrics_file: Annotated[
         Path | None, Field(description="Write metrics for Prometheus' node exporter there")
     ] = None

@@ -14,6 +14,7 @@ from foretell.app.targets import packages_of
 from foretell.core.routing import newest
 from foretell.engine.repository import Package
 from foretell.errors import BadPackage
+from foretell.transports.batch.engines.elsewhere import Engine
 from foretell.transports.batch.preparing import Prepared, prepare
 from foretell.transports.batch.report import Progress, Report
 from foretell.transports.batch.running import run
@@ -76,7 +77,8 @@ class BatchJob:
 
         success = False
         try:
-            report = run(self.package, self.prepared, self._options, told)
+            engine = _engine_of(self._settings)
+            report = run(self.package, self.prepared, self._options, told, engine=engine)
             success = True
         finally:
             self._measure(success=success)
@@ -96,6 +98,20 @@ class BatchJob:
             metrics.write(settings.metrics_file, text)
         if settings.pushgateway is not None:
             metrics.push(settings.pushgateway, manifest.name, text)
+
+
+def _engine_of(settings: BatchSettings) -> Engine | None:
+    """What runs a job elsewhere; None for this process. Raises MissingExtra."""
+    match settings.engine:
+        case "ray":
+            from foretell.transports.batch.engines.ray import RayEngine
+
+            return RayEngine(settings.ray_address)
+        case "spark":
+            from foretell.transports.batch.engines.spark import SparkEngine
+
+            return SparkEngine(settings.spark_master)
+    return None
 
 
 def package_of(target: str | Path) -> Package:

@@ -12,6 +12,8 @@ from foretell.errors import InvalidInput
 from foretell.transports.batch.job import Job, changes, described
 from foretell.transports.batch.storage import Lock, Store
 
+_DONE = "_foretell/done/"
+
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
@@ -36,11 +38,29 @@ class Ledger:
 
     def commit(self, record: PartRecord) -> None:
         self._lock.held()
-        self._store.put(f"_foretell/done/{record.part}.json", json.dumps(asdict(record)).encode())
+        put_record(self._store, record)
         self.done[record.part] = record
+
+    def refresh(self) -> list[PartRecord]:
+        """The records that others wrote since; they are in `done` from now on."""
+        self._lock.held()
+        names = list(self._store.names(_DONE))
+        known = {f"{_DONE}{part}.json" for part in self.done}
+        found = [_record_of(self._store.read(name)) for name in names if name not in known]
+        self.done.update((record.part, record) for record in found)
+        return found
 
     def finish(self, report: Mapping[str, Any]) -> None:
         self._store.put("_SUCCESS", json.dumps(dict(report)).encode())
+
+
+def put_record(store: Store, record: PartRecord) -> None:
+    """Write down that a part is done."""
+    store.put(f"{_DONE}{record.part}.json", json.dumps(asdict(record)).encode())
+
+
+def _record_of(text: bytes) -> PartRecord:
+    return PartRecord(**json.loads(text))
 
 
 @contextmanager
@@ -55,7 +75,7 @@ def open_ledger(store: Store, job: Job) -> Iterator[Ledger]:
         if told := list(changes(old, new)):
             raise InvalidInput("; ".join(told))
         done = {}
-        for name in store.names("_foretell/done/"):
-            record = PartRecord(**json.loads(store.read(name)))
+        for name in store.names(_DONE):
+            record = _record_of(store.read(name))
             done[record.part] = record
         yield Ledger(store, lock, old["predicted_at"], done)

@@ -10,37 +10,31 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
 
 import msgspec
 
-from foretell.engine import fleet
-from foretell.engine.executors.choosing import ExecutorKind
+from foretell.core.manifest import Manifest
 from foretell.engine.repository import Package
-from foretell.errors import InvalidInput
+from foretell.transports.batch.committing import QUARANTINE, CommittedStream, Run
+from foretell.transports.batch.engines.elsewhere import Elsewhere, Engine, order_of
 from foretell.transports.batch.engines.local import Workers
 from foretell.transports.batch.job import BatchOptions, Job
-from foretell.transports.batch.ledger import Ledger, PartRecord, open_ledger
-from foretell.transports.batch.parts import PartStream, folder_of, name_of
+from foretell.transports.batch.ledger import Ledger, open_ledger
+from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
-from foretell.transports.batch.scoring.scorer import Bad, Scored, Scorer, in_blocks
+from foretell.transports.batch.scoring.loading import scorer_of
 from foretell.transports.batch.storage import Store, open_store
-from foretell.transports.batch.writing import RowWriter, join, rows_of
+from foretell.transports.batch.writing import join
 
-_BLOCK_ROWS = 2048
-QUARANTINE = "_quarantine"
 Hook = Callable[[Progress], None]
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -77,166 +71,56 @@ class Counts:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What all parts of a run share."""
-
-    prepared: Prepared
-    options: BatchOptions
-    store: Store
-    ledger: Ledger
-    counts: Counts
-
-
-class _PartOutput:
-    """Where the rows of one part go."""
-
-    def __init__(self, run: _Run, stream: PartStream, part: int) -> None:
-        self._run = run
-        self._stream = stream
-        self._part = part
-        name = name_of(stream.stretch.source, part)
-        folder = "" if run.prepared.single else folder_of(stream.source)
-        self._name = name
-        self._file = f"{folder}{name}{run.prepared.style.suffix}"
-        self._files = ExitStack()
-        file = self._files.enter_context(run.store.writing(self._file))
-        self._rows: RowWriter = rows_of(
-            run.prepared.style, file, run.prepared.plan.schema, header=not run.prepared.single
-        )
-        self._quarantine: BinaryIO | None = None
-        self._quarantined = ExitStack()
-        self._written = self._bad = 0
-
-    def write(self, scored: Scored) -> None:
-        """The next rows. Raises InvalidInput for a bad row, unless they are left out."""
-        for bad in scored.bad:
-            self._refuse(bad)
-        if scored.table.num_rows:
-            self._rows.write(scored.table)
-        self._written += scored.table.num_rows
-        self._bad += len(scored.bad)
-        self._run.counts.add(scored.n_rows, len(scored.bad), 0)
-
-    def _refuse(self, bad: Bad) -> None:
-        told, path = bad.row, self._stream.source.path
-        if self._run.options.on_bad_row == "fail":
-            raise InvalidInput(
-                f"{path}, row {told.row}: {told.reason}; correct it, or leave such rows out with "
-                "--on-bad-row skip or quarantine",
-                field=told.column,
-                row=told.row,
-            )
-        if self._run.options.on_bad_row == "quarantine":
-            if self._quarantine is None:
-                name = f"{QUARANTINE}/{self._name}.ndjson"
-                opened = self._run.store.writing(name)
-                self._quarantine = self._quarantined.enter_context(opened)
-            data = told.raw if bad.values is None else bad.values.to_pylist()[0]
-            line = {
-                "file": path,
-                "row": told.row,
-                "column": told.column,
-                "error": told.reason,
-                "data": data,
-            }
-            self._quarantine.write(_encode(line) + b"\n")
-
-    def commit(self, *, last: bool) -> None:
-        """All rows were written; `last`: none is left in its stretch."""
-        self._rows.close()
-        self._quarantined.close()
-        self._files.close()
-        stretch = self._stream.stretch
-        start, stop = stretch.rows_of(self._part)
-        record = PartRecord(
-            part=self._name,
-            source=stretch.source,
-            start=start,
-            stop=stop,
-            rows=self._written,
-            bad=self._bad,
-            file=self._file,
-            last=last and self._part >= self._stream.seen,
-        )
-        self._run.ledger.commit(record)
-        self._run.counts.add(0, 0, 1)
-
-    def abandon(self) -> None:
-        """The part is not finished: nothing of it is left."""
-        gone = _Abandoned()
-        for files in (self._quarantined, self._files):
-            with contextlib.suppress(_Abandoned):
-                files.__exit__(_Abandoned, gone, None)
-
-
-class _Abandoned(Exception):
-    """Tells a store that what was being written is not to appear."""
-
-
-@dataclass(frozen=True, slots=True)
-class _OpenStream:
-    """A stream, and where its parts go."""
-
-    run: _Run
-    stream: PartStream
-
-    def read(self) -> Iterator[Any]:
-        return self.stream.read()
-
-    def output(self, part: int) -> _PartOutput:
-        return _PartOutput(self.run, self.stream, part)
-
-
 def run(
     package: Package,
     prepared: Prepared,
     options: BatchOptions,
     hook: Hook,
     *,
+    engine: Engine | None = None,
     every_s: float = 0.5,
 ) -> Report:
-    """Do what is left of a job, and report. Raises what ends it; what was committed stays."""
+    """Do what is left of a job, and report. Raises what ends it; what was committed stays.
+
+    Workers of this process do it, or those of `engine`.
+    """
     manifest = package.manifest
     now = datetime.now(UTC).isoformat()
     job = Job(prepared.sources, manifest.name, manifest.version, digest_of(package), options, now)
-    store = open_store(_hidden(prepared.output) if prepared.single else prepared.output)
+    place = _hidden(prepared.output) if prepared.single else prepared.output
+    store = open_store(place)
     with open_ledger(store, job) as ledger:
         counts = Counts(prepared, ledger)
-        shared = _Run(prepared, options, store, ledger, counts)
-        answers = answers_of(
-            package, options, prepared.style, datetime.fromisoformat(ledger.predicted_at)
-        )
+        streams = list(_streams(prepared, ledger))
+        predicted_at = datetime.fromisoformat(ledger.predicted_at)
 
-        def scorer() -> Scorer:
-            loaded = fleet.load(package, kind=ExecutorKind.THREAD)
-            predict = loaded.predict
-            if manifest.steps[-1].runtime == "onnx":
-                predict = in_blocks(predict, _BLOCK_ROWS)
-            first_only = options.on_bad_row == "fail"
-            return Scorer(loaded.signature, predict, answers, first_only=first_only)
+        def tick() -> None:
+            hook(counts.progress())
 
-        streams = [_OpenStream(shared, stream) for stream in _streams(prepared, ledger)]
-        if streams:
-            Workers(streams, scorer, workers=options.threads).run(
-                lambda: hook(counts.progress()), every_s
-            )
-        report = _reported(shared, manifest.name, manifest.version)
+        if streams and engine is None:
+            answers = answers_of(package, options, prepared.style, predicted_at)
+            scorer = functools.partial(scorer_of, package, options, answers)
+            shared = Run(prepared, options, store, ledger, counts)
+            own = [CommittedStream(shared, stream) for stream in streams]
+            Workers(own, scorer, workers=options.threads).run(tick, every_s)
+        elif streams and engine is not None:
+            order = order_of(package, prepared, options, predicted_at, place)
+            Elsewhere(engine, order, ledger, counts).run(streams, tick, every_s)
+        report = _reported(prepared, options, ledger, counts.progress(), manifest)
         if prepared.single:
-            _join(shared)
+            _join(prepared, options, store, ledger)
         else:
             ledger.finish(report.describe())
     return report
 
 
-def _join(run: _Run) -> None:
+def _join(prepared: Prepared, options: BatchOptions, store: Store, ledger: Ledger) -> None:
     """Make the one file of all parts, and leave nothing beside it but what was quarantined."""
-    prepared, store = run.prepared, run.store
     folder, _, name = prepared.output.rpartition("/")
     beside = open_store(folder or ("/" if prepared.output.startswith("/") else "."))
-    records = sorted(run.ledger.done.values(), key=lambda one: (one.source, one.start))
+    records = sorted(ledger.done.values(), key=lambda one: (one.source, one.start))
     bad = [f"{QUARANTINE}/{record.part}.ndjson" for record in records if record.bad]
-    if bad and run.options.on_bad_row == "quarantine":
+    if bad and options.on_bad_row == "quarantine":
         with beside.writing(_quarantine_of(name)) as file:
             for part in bad:
                 file.write(store.read(part))
@@ -289,18 +173,22 @@ def _hidden(output: str) -> str:
     return str(path.with_name(f".{path.name}.parts"))
 
 
-def _reported(run: _Run, model: str, version: str) -> Report:
-    done, progress = run.ledger.done.values(), run.counts.progress()
-    output = run.prepared.output
-    single = run.prepared.single
+def _reported(
+    prepared: Prepared,
+    options: BatchOptions,
+    ledger: Ledger,
+    progress: Progress,
+    manifest: Manifest,
+) -> Report:
+    done, output, single = ledger.done.values(), prepared.output, prepared.single
     quarantine = _quarantine_of(output) if single else f"{output.rstrip('/')}/{QUARANTINE}"
     bad = sum(record.bad for record in done)
     return Report(
         output=output,
-        model=model,
-        version=version,
-        predicted_at=run.ledger.predicted_at,
-        files=len({stretch.source for stretch in run.prepared.stretches}),
+        model=manifest.name,
+        version=manifest.version,
+        predicted_at=ledger.predicted_at,
+        files=len({stretch.source for stretch in prepared.stretches}),
         rows_in=sum(record.rows + record.bad for record in done),
         rows_scored=sum(record.rows for record in done),
         bad_rows=bad,
@@ -309,5 +197,5 @@ def _reported(run: _Run, model: str, version: str) -> Report:
         rows_before=progress.rows_before,
         seconds=progress.seconds,
         rows_per_s=progress.rows_per_s,
-        quarantine=quarantine if bad and run.options.on_bad_row == "quarantine" else None,
+        quarantine=quarantine if bad and options.on_bad_row == "quarantine" else None,
     )
