@@ -58,6 +58,7 @@ ROOMS = {
     "console": _room("core engine transports", "numpy"),
     "testing": _room("core engine transports", "numpy"),
     "app": _room("*", "*"),
+    "spark": _room("app transports", "pyarrow pyspark"),
     "foretell": _room("*", "numpy"),
 }
 GROUPS = {room.split(".")[0] for room in ROOMS if "." in room}  # their __init__ imports nothing

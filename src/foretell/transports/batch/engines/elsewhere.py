@@ -34,6 +34,7 @@ from foretell.errors import (
     MissingExtra,
     ModelFailed,
     NotFound,
+    StartFailed,
 )
 from foretell.transports.batch.committing import CommittedStream, Run, Tally
 from foretell.transports.batch.engines.local import Workers
@@ -144,6 +145,12 @@ class Deputy:
             Workers(streams, lambda: self._scorer, workers=1).run(_nothing, every_s=60)
         except Exception as error:  # noqa: BLE001 - it goes to the process that runs the job
             self._store.put(FAILURE, _failure_text(error))
+
+
+def failed(engine: str, error: Exception) -> StartFailed:
+    """What is said when an engine fails, not a part of the job."""
+    told = str(error).strip().splitlines() or [type(error).__name__]
+    return StartFailed(f"{engine} failed: {told[-1]}; its logs tell more")
 
 
 def _nothing() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Sequence
 from typing import Any
 
 from foretell.errors import MissingExtra, StartFailed
-from foretell.transports.batch.engines.elsewhere import Deputy, Order
+from foretell.transports.batch.engines.elsewhere import Deputy, Order, failed
 from foretell.transports.batch.parts import PartStream
 
 
@@ -31,13 +32,19 @@ class RayEngine:
         """
         ray = self._ray
         try:
-            ray.init(address=self._address, ignore_reinit_error=True, log_to_driver=False)
+            ray.init(
+                address=self._address,
+                ignore_reinit_error=True,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise StartFailed(
                 f"the Ray cluster at {self._address} does not answer: {error}"
             ) from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         most = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
         items = [{"stream": pickle.dumps(stream)} for stream in streams]
         done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -50,9 +57,9 @@ class RayEngine:
         try:
             for _ in done.iter_batches(batch_size=None):
                 pass
-        except Exception:
+        except Exception as error:
             if not self._cancelled:
-                raise
+                raise failed("Ray", error) from error
 
     def cancel(self) -> None:
         """Leave the cluster: Ray ends what was started from here."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from foretell.errors import MissingExtra
-from foretell.transports.batch.engines.elsewhere import Deputy, Order
+from foretell.transports.batch.engines.elsewhere import Deputy, Order, failed
 from foretell.transports.batch.parts import PartStream
 
 _GROUP = "foretell-batch"
@@ -24,7 +26,10 @@ class SparkEngine:
             from pyspark.sql import SparkSession
         except ImportError as error:
             raise MissingExtra("engine spark is not installed: install foretell[spark]") from error
+        if master is None or master.startswith("local"):  # its executors are on this machine
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = SparkSession.builder.appName("foretell batch")
+        self._cancelled = False
         self._session: Any = (builder.master(master) if master else builder).getOrCreate()
 
     def run(self, order: Order, streams: Sequence[PartStream]) -> None:
@@ -36,10 +41,15 @@ class SparkEngine:
         rows = [(bytearray(pickle.dumps(stream)),) for stream in streams]
         spread = context.parallelize(rows, min(len(rows), most))
         frame = self._session.createDataFrame(spread, "stream binary")
-        frame.mapInArrow(_doer(shared), "done boolean").collect()
+        try:
+            frame.mapInArrow(_doer(shared), "done boolean").collect()
+        except Exception as error:
+            if not self._cancelled:
+                raise failed("Spark", error) from error
 
     def cancel(self) -> None:
         """End the job; the session stays."""
+        self._cancelled = True
         self._session.sparkContext.cancelJobGroup(_GROUP)
 
 
