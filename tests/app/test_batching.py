@@ -59,7 +59,7 @@ def test_without_a_terminal_a_line_is_written_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(showing.time, "monotonic", lambda: now)
+    monkeypatch.setattr("foretell.app.batching.showing.time.monotonic", lambda: now)
     out = io.StringIO()
     with showing.watched(Console(file=out, width=200), quiet=False) as hook:
         for second in (1.0, 9.0, 11.0, 12.0, 22.0):

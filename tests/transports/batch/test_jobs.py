@@ -217,7 +217,7 @@ def test_a_single_file_has_all_rows_in_order(
 ) -> None:
     write(arrow(200), tmp_path / "in.parquet")
     output = tmp_path / f"out.{form}"
-    options = {"part_rows": 60, "batch_rows": 16, "threads": threads}
+    options: dict[str, Any] = {"part_rows": 60, "batch_rows": 16, "threads": threads}
     foretell.batch(repository, tmp_path / "in.parquet", output, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", output.name]
     assert _ids(output) == list(range(200))
