@@ -266,7 +266,8 @@ def batch(
     """
     from foretell.app.batching import command
 
-    settings = BatchSettings.read(flags.given(told), config=config)
+    named = {name: ",".join(told[name]) for name in ("columns", "keep") if told[name] is not None}
+    settings = BatchSettings.read(flags.given(told | named), config=config)
     job = command.prepared(model, data, output, settings)
     if dry_run:
         if as_json:

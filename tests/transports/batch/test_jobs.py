@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import datetime
+import datetime as dt
 import decimal
 import json
 from pathlib import Path
@@ -57,8 +57,8 @@ def test_every_form_gets_the_answers_of_the_loaded_model(
 def test_parquet_keeps_the_types_of_carried_columns(repository: Path, tmp_path: Path) -> None:
     n = 50
     extra = {
-        "when": pa.array([datetime.datetime(2024, 1, 1, 1, 2, 3)] * n, pa.timestamp("ns", "UTC")),
-        "day": pa.array([datetime.date(2024, 1, 1)] * n),
+        "when": pa.array([dt.datetime(2024, 1, 1, 1, 2, 3)] * n, pa.timestamp("ns", "UTC")),
+        "day": pa.array([dt.date(2024, 1, 1)] * n),
         "price": pa.array([decimal.Decimal("1.10")] * n, pa.decimal128(10, 2)),
         "tags": pa.array([["a", "b"], [], None, ["ß"], ["c"]] * 10),
         "point": pa.array([{"x": 1, "y": None}] * n),
@@ -217,7 +217,7 @@ def test_a_single_file_has_all_rows_in_order(
 ) -> None:
     write(arrow(200), tmp_path / "in.parquet")
     output = tmp_path / f"out.{form}"
-    options = {"part_rows": 60, "batch_rows": 16, "threads": threads}
+    options: dict[str, Any] = {"part_rows": 60, "batch_rows": 16, "threads": threads}
     foretell.batch(repository, tmp_path / "in.parquet", output, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", output.name]
     assert _ids(output) == list(range(200))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from tests.transports.batch.files import write, written
 pytestmark = pytest.mark.slow
 
 
-def refused(repository: Path, data: Path, output: Path, **options: object) -> str:
+def refused(repository: Path, data: Path, output: Path, **options: Any) -> str:
     with pytest.raises(InvalidInput) as told:
         foretell.batch(repository, data, output, **options)
     assert not output.exists(), "nothing is begun"

@@ -84,10 +84,9 @@ class BatchSettings(Readable):
     @field_validator("columns", "keep", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Text may name several, with commas between them."""
+        """Text may name several, with commas between them; a list has names as they are."""
         if isinstance(value, str):
-            value = [value]
-            return tuple(part for word in value for part in word.split(",") if part)
+            return tuple(part for part in value.split(",") if part)
         return value
 
     @field_validator("columns")

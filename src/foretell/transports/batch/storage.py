@@ -95,6 +95,8 @@ class LocalStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise InvalidInput("another job runs on this output") from None
+            for left in list(self.root.rglob(".*.tmp")):
+                left.unlink()
             yield _Flock()
 
 

@@ -33,7 +33,7 @@ def type_of(field: Field, *, flat: bool = False) -> pa.DataType:
 
 
 class Refusals:
-    """The bad rows among those with `numbers`; `raw_of` tells what there is of the one at a place."""
+    """The bad rows among those with `numbers`; `raw_of` tells what there is of one of them."""
 
     def __init__(self, numbers: Array, raw_of: Callable[[int], object]) -> None:
         self._numbers = numbers
