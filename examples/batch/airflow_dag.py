@@ -26,7 +26,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
-):
+) as dag:
     BashOperator(
         task_id="score",
         bash_command=(
