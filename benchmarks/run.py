@@ -20,6 +20,7 @@ from rich.console import Console
 
 from benchmarks import commands
 from benchmarks.at_rest import at_rest
+from benchmarks.batch_jobs import batch_jobs
 from benchmarks.comparison import compare
 from benchmarks.compilation import compilation
 from benchmarks.conditions import Conditions, machine
@@ -44,6 +45,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "tables": tables,
     "at-rest": at_rest,
     "compilation": compilation,
+    "batch": batch_jobs,
     "peers": peers,
 }
 

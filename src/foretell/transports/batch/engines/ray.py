@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ class RayEngine:
     """The cluster at `address` (`auto`: the one this machine is a node of); None makes one here."""
 
     def __init__(self, address: str | None) -> None:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of its own pools
         try:
             import ray.data
         except ImportError as error:
@@ -23,48 +25,56 @@ class RayEngine:
         self._ray: Any = ray
         self._address = address
         self._cancelled = False
+        self._ours = not ray.is_initialized()
 
     def run(self, order: Order, streams: Sequence[PartStream]) -> None:
         """Have actors do the streams: one for each core of the cluster, but one.
 
         A core is left for what hands out the work. Where an actor dies, another one takes its
-        stream again.
+        stream again. Raises StartFailed.
         """
-        ray = self._ray
+        self._connect()
         try:
-            ray.init(
-                address=self._address,
-                ignore_reinit_error=True,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise StartFailed(
-                f"the Ray cluster at {self._address} does not answer: {error}"
-            ) from error
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        most = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
-        items = [{"stream": pickle.dumps(stream)} for stream in streams]
-        done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _Actor,
-            fn_constructor_args=(pickle.dumps(order),),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(items))),
-            num_cpus=1,
-        )
-        try:
-            for _ in done.iter_batches(batch_size=None):
-                pass
+            for _ in self._handed_out(order, streams).iter_batches(batch_size=None):
+                if self._cancelled:
+                    return
         except Exception as error:
             if not self._cancelled:
                 raise failed("Ray", error) from error
+        finally:
+            if self._ours:
+                self._ray.shutdown()
 
     def cancel(self) -> None:
-        """Leave the cluster: Ray ends what was started from here."""
+        """End the work: at once where Ray was started for it, else with the parts under way."""
         self._cancelled = True
-        self._ray.shutdown()
+        if self._ours:
+            self._ray.shutdown()
+
+    def _connect(self) -> None:
+        """To the cluster; a program that is connected already stays so."""
+        if not self._ours:
+            return
+        try:
+            self._ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            told = f"the Ray cluster at {self._address} does not answer: {error}"
+            raise StartFailed(told) from error
+
+    def _handed_out(self, order: Order, streams: Sequence[PartStream]) -> Any:
+        """A Ray data set of what becomes of the streams, one block each."""
+        data = self._ray.data
+        data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        most = max(1, int(self._ray.cluster_resources().get("CPU", 1)) - 1)
+        items = [{"stream": pickle.dumps(stream)} for stream in streams]
+        return data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _Actor,
+            fn_constructor_args=(pickle.dumps(order),),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=min(most, len(items))),
+            num_cpus=1,
+        )
 
 
 class _Actor:
