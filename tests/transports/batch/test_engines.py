@@ -217,7 +217,9 @@ def test_a_cluster_that_is_not_there_is_told_of(repository: Path, tmp_path: Path
     data = write(arrow(10), tmp_path / "in.parquet")
     command = [sys.executable, "-m", "foretell", "batch", str(repository), str(data)]
     told = [str(tmp_path / "out"), "--engine", "ray", "--ray-address", "127.0.0.1:1"]
-    ended = subprocess.run([*command, *told], check=False, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        [*command, *told], check=False, capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 1
     assert "the Ray cluster at 127.0.0.1:1 does not answer" in ended.stderr
     assert "Traceback" not in ended.stderr
