@@ -48,7 +48,7 @@ def ray_address() -> Iterator[str]:
     finally:
         import ray
 
-        ray.shutdown()
+        ray.shutdown()  # type: ignore[no-untyped-call]
         cluster.shutdown()
 
 

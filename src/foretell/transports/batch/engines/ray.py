@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Sequence
 from typing import Any
 
 from foretell.errors import MissingExtra, StartFailed
 from foretell.transports.batch.engines.elsewhere import Deputy, Order, failed
 from foretell.transports.batch.parts import PartStream
+
+_KNOCK_S = 10.0
 
 
 class RayEngine:
@@ -56,8 +59,9 @@ class RayEngine:
         if not self._ours:
             return
         try:
+            _knock(self._address)
             self._ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             told = f"the Ray cluster at {self._address} does not answer: {error}"
             raise StartFailed(told) from error
 
@@ -75,6 +79,13 @@ class RayEngine:
             compute=data.ActorPoolStrategy(min_size=1, max_size=min(most, len(items))),
             num_cpus=1,
         )
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray itself would go on trying for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), _KNOCK_S).close()
 
 
 class _Actor:
