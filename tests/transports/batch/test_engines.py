@@ -48,8 +48,8 @@ def ray_address() -> Iterator[str]:
     finally:
         import ray
 
-        ray.shutdown()  # type: ignore[no-untyped-call]
-        cluster.shutdown()
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")

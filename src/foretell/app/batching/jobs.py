@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,14 @@ def _engine_of(settings: BatchSettings) -> Engine | None:
         case "ray":
             from foretell.transports.batch.engines.ray import RayEngine
 
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of its own pools
+
             return RayEngine(settings.ray_address)
         case "spark":
             from foretell.transports.batch.engines.spark import SparkEngine
 
+            if (settings.spark_master or "local").startswith("local"):  # executors are here, too
+                os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             return SparkEngine(settings.spark_master)
     return None
 

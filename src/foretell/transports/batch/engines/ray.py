@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import socket
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ class RayEngine:
     """The cluster at `address` (`auto`: the one this machine is a node of); None makes one here."""
 
     def __init__(self, address: str | None) -> None:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of its own pools
         try:
             import ray.data
         except ImportError as error:

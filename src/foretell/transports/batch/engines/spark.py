@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -26,8 +24,6 @@ class SparkEngine:
             from pyspark.sql import SparkSession
         except ImportError as error:
             raise MissingExtra("engine spark is not installed: install foretell[spark]") from error
-        if master is None or master.startswith("local"):  # its executors are on this machine
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = SparkSession.builder.appName("foretell batch")
         self._cancelled = False
         self._session: Any = (builder.master(master) if master else builder).getOrCreate()
