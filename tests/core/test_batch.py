@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, Chosen
 from foretell.core.field import Datatype, Field
 
 MIXED = (
@@ -116,3 +116,20 @@ def test_a_split_that_does_not_add_up_is_refused() -> None:
 def test_parts_that_do_not_fit_the_fields_are_refused(make: Any) -> None:
     with pytest.raises(ValueError, match=r"columns|rows|matrix"):
         make()
+
+
+def test_a_column_of_choices_is_that_of_its_texts() -> None:
+    choices = np.array(["a", "ß", None], dtype=object)
+    numbers = np.arange(4.0)
+    fields = (MIXED[2], Field("x", Datatype.FP64))
+    batch = Batch.from_columns(fields, [Chosen(choices, np.array([1, 2, 0, 1])), numbers])
+    rows = [("ß", 0.0), (None, 1.0), ("a", 2.0), ("ß", 3.0)]
+    assert len(batch) == 4
+    assert batch.rows == rows
+    assert batch.slice(1, 3).rows == rows[1:3]
+    assert batch.columns[0].tolist() == [text for text, _ in rows]
+    fresh = Batch.from_columns(fields, batch.chosen)
+    assert Batch.concat([fresh.slice(0, 1), fresh.slice(1, 4)]).rows == rows
+    assert [part.rows for part in fresh.split([3, 1])] == [rows[:3], rows[3:]]
+    with pytest.raises(ValueError, match="has 3 rows, not 4"):
+        Batch.from_columns(fields, [batch.chosen[0], np.arange(3.0)])

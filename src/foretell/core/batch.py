@@ -9,6 +9,8 @@ Rules:
 3. Values were accepted by the signature before. Missing is NaN in floating-point columns,
    None in (object) columns of BYTES and nullable BOOL; in rows None stands for either.
 4. A batch is never changed; slices of arrays are views.
+5. A column of texts may come as its different texts and the choice of each row (`Chosen`): who
+   works on the texts alone asks for `chosen`, and nobody makes a text for each row.
 """
 
 from __future__ import annotations
@@ -29,6 +31,25 @@ _NARROW = 64
 """Up to so many numbers a field are cheaper as Python values than as an array for each row."""
 
 
+class Chosen(msgspec.Struct, eq=False, gc=False):
+    """A column of texts: row n has the text `choices[places[n]]`, None where it is missing."""
+
+    choices: Array
+    places: Array
+
+    @property
+    def values(self) -> Array:
+        """The text of each row."""
+        chosen: Array = self.choices[self.places]
+        return chosen
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: Any) -> Chosen:
+        return Chosen(self.choices, self.places[rows])
+
+
 class Batch(msgspec.Struct, eq=False, gc=False):
     """`n_rows` rows of `fields`.
 
@@ -40,6 +61,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     _rows: Sequence[Row] | None = None
     _columns: tuple[Array, ...] | None = None
     _matrix: Array | None = None
+    _chosen: tuple[Array | Chosen, ...] | None = None
 
     @classmethod
     def from_rows(cls, fields: tuple[Field, ...], rows: Sequence[Row]) -> Batch:
@@ -54,15 +76,18 @@ class Batch(msgspec.Struct, eq=False, gc=False):
         return cls(fields, n_rows, None, _columns(fields, n_rows, values))
 
     @classmethod
-    def from_columns(cls, fields: tuple[Field, ...], columns: Sequence[Array]) -> Batch:
-        """A batch of one array a field. Raises ValueError when numbers or lengths differ."""
+    def from_columns(cls, fields: tuple[Field, ...], columns: Sequence[Array | Chosen]) -> Batch:
+        """A batch of one column a field. Raises ValueError when numbers or lengths differ."""
         if len(columns) != len(fields):
             raise ValueError(f"{len(columns)} columns for {len(fields)} fields")
         n_rows = len(columns[0])
         for known, column in zip(fields, columns, strict=True):
             if len(column) != n_rows:
                 raise ValueError(f"column {known.name!r} has {len(column)} rows, not {n_rows}")
-        return cls(fields, n_rows, None, tuple(columns))
+        plain = tuple(column for column in columns if not isinstance(column, Chosen))
+        if len(plain) == len(columns):
+            return cls(fields, n_rows, None, plain)
+        return cls(fields, n_rows, None, None, None, tuple(columns))
 
     @classmethod
     def from_matrix(cls, fields: tuple[Field, ...], matrix: Array) -> Batch:
@@ -98,11 +123,21 @@ class Batch(msgspec.Struct, eq=False, gc=False):
         if columns is None:
             if self._matrix is not None:
                 columns = tuple(self._matrix.T)
+            elif self._chosen is not None:
+                columns = tuple(
+                    column.values if isinstance(column, Chosen) else column
+                    for column in self._chosen
+                )
             else:
                 values = zip(*self.rows, strict=True) if self.n_rows else ((),) * len(self.fields)
                 columns = _columns(self.fields, self.n_rows, values)
             self._columns = columns
         return columns
+
+    @property
+    def chosen(self) -> tuple[Array | Chosen, ...]:
+        """The columns, those of texts as their choices where they came so."""
+        return self.columns if self._chosen is None else self._chosen
 
     @property
     def matrix(self) -> Array:
@@ -146,6 +181,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
             if self._columns is None
             else tuple(column[start:stop] for column in self._columns),
             None if self._matrix is None else self._matrix[start:stop],
+            None if self._chosen is None else tuple(column[start:stop] for column in self._chosen),
         )
 
     def split(self, sizes: Sequence[int]) -> list[Batch]:

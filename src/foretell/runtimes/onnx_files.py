@@ -26,6 +26,7 @@ import numpy as np
 from foretell.core.batch import Batch, flattened
 from foretell.core.field import Array, Datatype, Field
 from foretell.errors import BadPackage, MissingExtra
+from foretell.runtimes.coding import coded
 from foretell.runtimes.onnx_row import Bound, BoundRow, bound_row
 from foretell.runtimes.stages import Known, StageFiles, plain
 from foretell.runtimes.tables import Table, Tabulate
@@ -160,8 +161,11 @@ class OnnxStage:
         return lambda batch: batch.rows[0] if batch.n_rows == 1 else tabulate(batch)
 
     def _tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
-        if options.get("layout") == "grouped":
-            return _grouped(inputs, str(options.get("missing", "")))
+        match options.get("layout"):
+            case "coded":
+                return coded(inputs, _words(options.get("words"), inputs))
+            case "grouped":
+                return _grouped(inputs, str(options.get("missing", "")))
         if self._is_matrix:
             name, datatype = self.inputs[0].name, inputs[0].datatype
             if not datatype.is_numeric:
@@ -212,8 +216,8 @@ class OnnxStage:
 def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
     """`numbers` (float64) and `texts`, each of the fields of that kind in their order.
 
-    What a graph that Foretell compiled takes of columns of several datatypes; `missing` stands
-    for a missing text, because ONNX's texts have none.
+    What a graph that an early Foretell compiled takes of columns of several datatypes; `missing`
+    stands for a missing text, because ONNX's texts have none.
     """
     texts = [n for n, field in enumerate(inputs) if field.datatype is Datatype.BYTES]
     numbers = [n for n, field in enumerate(inputs) if field.datatype is not Datatype.BYTES]
@@ -241,6 +245,17 @@ def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
         return feed
 
     return lambda batch: (of_rows if batch.n_rows <= _FEW_ROWS else of_columns)(batch)
+
+
+def _words(told: Any, inputs: tuple[Field, ...]) -> list[list[str]]:
+    """The texts a graph knows, by column of texts. Raises BadPackage."""
+    columns = [field for field in inputs if field.datatype is Datatype.BYTES]
+    if not isinstance(told, list | tuple) or len(told) != len(columns):
+        raise BadPackage("a step's options have no list of words for each input of texts")
+    for words in told:
+        if not isinstance(words, list | tuple) or not all(isinstance(w, str) for w in words):
+            raise BadPackage(f"a step's options have words that are no texts: {str(words)[:60]}")
+    return [list(words) for words in told]
 
 
 def _tensor(part: Any, file: str) -> _Tensor:

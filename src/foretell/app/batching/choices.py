@@ -74,6 +74,9 @@ class BatchSettings(Readable):
     spark_master: Annotated[
         str | None, Field(description="The Spark cluster [as spark-submit or its settings say]")
     ] = None
+    overwrite: Annotated[
+        bool, Field(description="Remove what another job has written to the output")
+    ] = False
     metrics_file: Annotated[
         Path | None, Field(description="Write metrics for Prometheus' node exporter there")
     ] = None
@@ -115,4 +118,5 @@ class BatchSettings(Readable):
             format=self.format,
             compression=self.compression,
             row_group_rows=self.row_group_rows,
+            overwrite=self.overwrite,
         )

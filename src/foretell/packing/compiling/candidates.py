@@ -32,7 +32,6 @@ from foretell.packing.compiling.drawing.graph import (
     onnx_module,
     onnx_type,
 )
-from foretell.packing.compiling.drawing.sheet import MISSING_TEXT
 from foretell.runtimes.estimators import EstimatorStage
 from foretell.runtimes.stages import Stage
 
@@ -78,7 +77,7 @@ def mixed(
         return Candidate(MIXED, error=_line(error))
     step = _columns(signature)
     if not signature.dense:
-        step |= {"layout": "grouped", "missing": MISSING_TEXT}
+        step |= {"layout": "coded", "words": graph.words}
     return Candidate(MIXED, model, step, cuts=tuple(graph.cuts))
 
 

@@ -15,14 +15,13 @@ import msgspec
 
 from foretell.errors import InvalidInput
 from foretell.transports.batch.job import BatchOptions
-from foretell.transports.batch.ledger import PartRecord
+from foretell.transports.batch.ledger import QUARANTINE, PartRecord
 from foretell.transports.batch.parts import PartStream, folder_of, name_of
 from foretell.transports.batch.preparing import Prepared
 from foretell.transports.batch.scoring.scorer import Bad, Scored
 from foretell.transports.batch.storage import Store
 from foretell.transports.batch.writing import RowWriter, rows_of
 
-QUARANTINE = "_quarantine"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 

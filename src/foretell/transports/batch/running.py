@@ -17,17 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 
 import msgspec
 
 from foretell.core.manifest import Manifest
 from foretell.engine.repository import Package
-from foretell.transports.batch.committing import QUARANTINE, CommittedStream, Run
+from foretell.transports.batch.committing import CommittedStream, Run
 from foretell.transports.batch.engines.elsewhere import Elsewhere, Engine, order_of
 from foretell.transports.batch.engines.local import Workers
 from foretell.transports.batch.job import BatchOptions, Job
-from foretell.transports.batch.ledger import Ledger, open_ledger
+from foretell.transports.batch.ledger import QUARANTINE, Ledger, open_ledger
 from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
@@ -95,6 +94,7 @@ def run(
         predicted_at = datetime.fromisoformat(ledger.predicted_at)
 
         def tick() -> None:
+            ledger.held()
             hook(counts.progress())
 
         if streams and engine is None:
@@ -118,6 +118,7 @@ def _join(prepared: Prepared, options: BatchOptions, store: Store, ledger: Ledge
     """Make the one file of all parts, and leave nothing beside it but what was quarantined."""
     folder, _, name = prepared.output.rpartition("/")
     beside = open_store(folder or ("/" if prepared.output.startswith("/") else "."))
+    beside.sweep(name)
     records = sorted(ledger.done.values(), key=lambda one: (one.source, one.start))
     bad = [f"{QUARANTINE}/{record.part}.ndjson" for record in records if record.bad]
     if bad and options.on_bad_row == "quarantine":
@@ -127,6 +128,7 @@ def _join(prepared: Prepared, options: BatchOptions, store: Store, ledger: Ledge
     with beside.writing(name) as file:
         parts = (functools.partial(store.open, record.file) for record in records)
         join(prepared.style, parts, file, prepared.plan.schema)
+        ledger.held()
     store.clear()
 
 
@@ -169,8 +171,8 @@ def digest_of(package: Package) -> str:
 
 def _hidden(output: str) -> str:
     """The folder of a single file's parts."""
-    path = PurePosixPath(output)
-    return str(path.with_name(f".{path.name}.parts"))
+    folder, slash, name = output.rpartition("/")
+    return f"{folder}{slash}.{name}.parts"
 
 
 def _reported(

@@ -51,7 +51,7 @@ def coded(graph: Graph, sheet: Sheet, categories: Mapping[str, Any], ints: Any) 
         elif not column.is_text or not all(isinstance(value, str) for value in known):
             raise Unfaithful(f"its categories of {name!r} are not texts")
         else:
-            table = {text: float(code) for code, text in enumerate(known)}
+            table = {graph.code(column, text): float(code) for code, text in enumerate(known)}
             found = lookup(graph, column.name, table, float("nan"))
             parts.append(Tensor(found, np.dtype(np.float64), (None,)))
     return graph.join(parts)

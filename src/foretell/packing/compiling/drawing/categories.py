@@ -7,13 +7,14 @@ table holds the same marker of it (NaN or None); else it is an unknown one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from foretell.core.field import Array
 from foretell.packing.compiling.drawing.graph import Graph, Tensor, Unfaithful, lookup
-from foretell.packing.compiling.drawing.sheet import MISSING_TEXT, Sheet, matrix_sheet
+from foretell.packing.compiling.drawing.sheet import Sheet, matrix_sheet
 
 _UNKNOWN = -1
 
@@ -22,9 +23,9 @@ def codes(graph: Graph, column: Tensor, categories: Array, *, missing_is_nan: bo
     """The index of each value among `categories`, int64 [N, 1]; -1 for an unknown one."""
     if column.is_text:
         table = {
-            key: place
+            graph.code(column, value if isinstance(value, str) else None): place
             for place, value in enumerate(categories.tolist())
-            if (key := _text_key(value, missing_is_nan)) is not None
+            if _is_known(value, missing_is_nan)
         }
         return lookup(graph, column.name, table, _UNKNOWN)
     numbers = graph.cast(column, np.float64)
@@ -46,12 +47,13 @@ def codes(graph: Graph, column: Tensor, categories: Array, *, missing_is_nan: bo
     return graph.op("Sub", found, graph.constant(1, np.int64))
 
 
-def _text_key(value: Any, missing_is_nan: bool) -> str | None:
+def _is_known(value: Any, missing_is_nan: bool) -> bool:
+    """Whether a text, or what is missing in the table, can be this category."""
     if value is None:
-        return None if missing_is_nan else MISSING_TEXT
+        return not missing_is_nan
     if isinstance(value, float) and np.isnan(value):
-        return MISSING_TEXT if missing_is_nan else None
-    return value if isinstance(value, str) else None
+        return missing_is_nan
+    return isinstance(value, str)
 
 
 def _remapped(graph: Graph, found: str, table: Array, unknown: float, dtype: Any) -> str:
@@ -91,9 +93,7 @@ def one_hot(graph: Graph, step: Any, sheet: Sheet) -> Sheet:
         if unknown != _UNKNOWN or (mapping != np.arange(len(categories))).any():
             found = _remapped(graph, found, mapping, unknown, np.int64)
         if width:
-            spots = graph.constant(np.arange(width).reshape(1, -1), np.int64)
-            hot = graph.cast_name(graph.op("Equal", found, spots), step.dtype)
-            parts.append(Tensor(hot, np.dtype(step.dtype), (None,) * width))
+            parts.append(graph.hot(found, width, step.dtype))
     return matrix_sheet(graph.join(parts))
 
 
@@ -150,8 +150,9 @@ def texts_imputed(graph: Graph, step: Any, sheet: Sheet) -> Sheet:
         if not column.is_text or not isinstance(fill, str):
             raise Unfaithful("its imputer of texts takes other columns, too")
         if is_nan == sheet.missing_is_nan:
-            missing = graph.op("Equal", column.name, graph.constant([[MISSING_TEXT]]))
-            name = graph.op("Where", missing, graph.constant([[fill]]), column.name)
-            column = Tensor(name, column.dtype, column.origins)
+            blank = graph.constant([[graph.code(column, None)]], np.int64)
+            filled = graph.constant([[graph.code(column, fill)]], np.int64)
+            name = graph.op("Where", graph.op("Equal", column.name, blank), filled, column.name)
+            column = replace(column, name=name)
         parts.append(column)
     return Sheet(tuple(parts), sheet.names, sheet.missing_is_nan, sheet.categorical)

@@ -38,7 +38,7 @@ def _wide(graph: Graph, tensor: Tensor) -> str:
 
 def _dense(graph: Graph, x: str, weights: Array, bias: Array) -> str:
     """The product with `weights`, plus `bias`, float64."""
-    product = graph.op("MatMul", x, graph.constant(weights, np.float64))
+    product = graph.product(x, np.asarray(weights, dtype=np.float64))
     return graph.op("Add", product, graph.constant(bias, np.float64))
 
 

@@ -22,6 +22,9 @@ from foretell.core.field import Array
 from foretell.errors import MissingExtra
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
+MISSING_CODE = 1
+"""The code of a missing text; 0 is that of one the graph does not know, the others follow."""
+
 ML = "ai.onnx.ml"
 
 
@@ -53,11 +56,15 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor [N, width] of a graph; `origins` has an entry a column."""
+    """One tensor [N, width] of a graph; `origins` has an entry a column.
+
+    Texts are int64 codes inside a graph; `words` say which of its columns of texts each one is.
+    """
 
     name: str
     dtype: np.dtype[Any]
     origins: tuple[Origin | None, ...]
+    words: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
@@ -81,7 +88,11 @@ def onnx_module() -> Any:
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes, constants and inputs, named in order of their making; `seed` picks the cuts."""
+    """Nodes, constants and inputs, named in order of their making; `seed` picks the cuts.
+
+    `words` are the texts that the graph knows, by column of texts: what it is fed are their codes
+    (`code`), because ONNX's texts cost more than all the rest, and have no missing value.
+    """
 
     seed: int = 0
     nodes: list[Any] = field(default_factory=list)
@@ -89,6 +100,10 @@ class Graph:
     inputs: list[Any] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
+    words: list[list[str]] = field(default_factory=list)
+    _codes: list[dict[str | None, int]] = field(default_factory=list)
+    _hot: dict[str, str] = field(default_factory=dict)
+    _joined: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
     _known: dict[tuple[Any, ...], str] = field(default_factory=dict)
     _columns: dict[str, str] = field(default_factory=dict)
 
@@ -96,6 +111,22 @@ class Graph:
         """Declare an input [N, width]."""
         helper = onnx_module().helper
         self.inputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), [None, width]))
+
+    def texts(self, name: str, width: int) -> Tensor:
+        """Declare an input of the codes of texts, [N, width]."""
+        self.input(name, np.dtype(np.int64), width)
+        self.words = [[] for _ in range(width)]
+        self._codes = [{None: MISSING_CODE} for _ in range(width)]
+        return Tensor(name, np.dtype(object), (None,) * width, tuple(range(width)))
+
+    def code(self, column: Tensor, text: str | None) -> int:
+        """The code of a text, or of a missing one, in the one column of `column`."""
+        (place,) = column.words
+        known = self._codes[place]
+        if text not in known:
+            self.words[place].append(str(text))
+            known[text] = MISSING_CODE + len(self.words[place])
+        return known[text]
 
     def output(self, name: str, source: str, dtype: np.dtype[Any], sizes: Sequence[int]) -> None:
         """Declare the tensor `source` as the output `name` of shape [N, *sizes].
@@ -156,7 +187,9 @@ class Graph:
         if chosen == list(range(tensor.width)):
             return tensor
         name = self.op("Gather", tensor.name, self.constant(chosen, np.int64), axis=1)
-        return Tensor(name, tensor.dtype, tuple(tensor.origins[place] for place in chosen))
+        origins = tuple(tensor.origins[place] for place in chosen)
+        words = tuple(tensor.words[place] for place in chosen) if tensor.words else ()
+        return Tensor(name, tensor.dtype, origins, words)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """`parts` of one dtype side by side."""
@@ -166,7 +199,53 @@ class Graph:
         if not kept:
             raise Unfaithful("a step makes no column at all")
         name = self.op("Concat", *(part.name for part in kept), axis=1)
+        self._joined[name] = tuple(kept)
         return Tensor(name, kept[0].dtype, tuple(o for part in kept for o in part.origins))
+
+    def hot(self, codes: str, width: int, dtype: Any) -> Tensor:
+        """One-hot columns of the codes [N, 1] from 0 on; a code of -1 has none."""
+        spots = self.constant(np.arange(width).reshape(1, -1), np.int64)
+        name = self.cast_name(self.op("Equal", codes, spots), dtype)
+        self._hot[name] = codes
+        return Tensor(name, np.dtype(dtype), (None,) * width)
+
+    def product(self, tensor: str, weights: Array) -> str:
+        """`tensor` [N, k] times `weights` [k, m], float64.
+
+        Of one-hot columns only the row of `weights` that they choose is added: to multiply the
+        others by 0 would take longer than all the rest.
+        """
+        parts = self._parts(tensor, len(weights))
+        if not any(name in self._hot for name, _ in parts):
+            return self.op("MatMul", tensor, self.constant(weights, np.float64))
+        plain: list[tuple[str, Array]] = []
+        terms: list[str] = []
+        start = 0
+        for name, width in parts:
+            rows = weights[start : start + width]
+            start += width
+            if name not in self._hot:
+                plain.append((name, rows))
+                continue
+            table = np.vstack([rows, np.zeros((1, rows.shape[1]))])  # the last one is that of -1
+            codes = self.reshape(self._hot[name], -1)
+            terms.append(self.op("Gather", self.constant(table, np.float64), codes, axis=0))
+        if plain:
+            names = [name for name, _ in plain]
+            one = names[0] if len(names) == 1 else self.op("Concat", *names, axis=1)
+            rows = np.vstack([rows for _, rows in plain])
+            terms.insert(0, self.op("MatMul", one, self.constant(rows, np.float64)))
+        total = terms[0]
+        for term in terms[1:]:
+            total = self.op("Add", total, term)
+        return total
+
+    def _parts(self, tensor: str, width: int) -> list[tuple[str, int]]:
+        """The tensors that were joined to make this one, and their widths."""
+        if tensor not in self._joined:
+            return [(tensor, width)]
+        joined = self._joined[tensor]
+        return [one for part in joined for one in self._parts(part.name, part.width)]
 
     def reshape(self, name: str, *sizes: int) -> str:
         """`name` in shape `sizes`, -1 the number of rows."""
@@ -219,15 +298,15 @@ def constant_tensor(name: str, array: Array) -> Any:
     return onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
 
 
-def lookup(graph: Graph, texts: str, table: Mapping[Any, float | int], default: float | int) -> str:
-    """`texts` (a tensor of text) through a dictionary into float64 or int64."""
+def lookup(graph: Graph, codes: str, table: Mapping[int, float | int], default: float | int) -> str:
+    """Codes of texts, through a dictionary into float64 or int64."""
     dtype = np.dtype(np.float64 if isinstance(default, float) else np.int64)
-    keys = constant_tensor("keys", np.array(list(table), dtype=object))
+    keys = constant_tensor("keys", np.array(list(table), dtype=np.int64))
     values = constant_tensor("values", np.array(list(table.values()), dtype=dtype))
     rest = constant_tensor("default", np.array([default], dtype=dtype))
     return graph.op(
         "LabelEncoder",
-        texts,
+        codes,
         domain=ML,
         keys_tensor=keys,
         values_tensor=values,

@@ -16,10 +16,7 @@ from foretell.core.signature import Signature
 from foretell.packing.compiling.drawing.graph import Graph, Origin, Tensor, Unfaithful
 from foretell.runtimes.tables import TableForm
 
-MISSING_TEXT = "\x7fforetell: missing\x7f"
-"""Stands for a missing text inside a graph, because ONNX's texts have no missing value."""
-
-NUMBERS, TEXTS = "numbers", "texts"
+NUMBERS, CODES = "numbers", "codes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def first_sheet(graph: Graph, signature: Signature, form: TableForm) -> Sheet:
     """The graph's inputs as the original's table: declared in `graph`, cast back to its dtypes.
 
     A dense signature is one input [N, k] of its datatype; any other has `numbers`, float64, and
-    `texts`, each in the order of the fields (layout `grouped`). Raises Unfaithful.
+    `codes` of texts, each in the order of the fields (layout `coded`). Raises Unfaithful.
     """
     fields = signature.inputs
     names = tuple(field.name for field in fields)
@@ -92,20 +89,19 @@ def first_sheet(graph: Graph, signature: Signature, form: TableForm) -> Sheet:
     numeric = [field for field in fields if field.datatype is not Datatype.BYTES]
     texts = [field for field in fields if field.datatype is Datatype.BYTES]
     columns: dict[str, Tensor] = {}
-    for group, kept, kind in ((NUMBERS, numeric, "f8"), (TEXTS, texts, "O")):
-        if not kept:
-            continue
-        graph.input(group, np.dtype(kind), len(kept))
-        behind: tuple[Origin | None, ...] = (None,) * len(kept)
-        if group == NUMBERS:
-            behind = tuple(Origin(places[field.name]) for field in kept)
-        whole = Tensor(group, np.dtype(kind), behind)
-        if group == NUMBERS and not texts and form.kind != "frame":
+    if numeric:
+        graph.input(NUMBERS, np.dtype(np.float64), len(numeric))
+        behind = tuple(Origin(places[field.name]) for field in numeric)
+        whole = Tensor(NUMBERS, np.dtype(np.float64), behind)
+        if not texts and form.kind != "frame":
             common = np.result_type(*(_dtype(field) for field in fields))
             return Sheet((graph.cast(whole, common),), names)
-        for place, field in enumerate(kept):
-            one = graph.pick(whole, [place])
-            columns[field.name] = graph.cast(one, _dtype(field))
+        for place, field in enumerate(numeric):
+            columns[field.name] = graph.cast(graph.pick(whole, [place]), _dtype(field))
+    if texts:
+        coded = graph.texts(CODES, len(texts))
+        for place, field in enumerate(texts):
+            columns[field.name] = graph.pick(coded, [place])
     return Sheet(
         tuple(columns[name] for name in names),
         names,

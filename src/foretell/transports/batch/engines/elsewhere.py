@@ -31,10 +31,12 @@ from foretell.errors import (
     BadSettings,
     ForetellError,
     InvalidInput,
+    JobRefused,
     MissingExtra,
     ModelFailed,
     NotFound,
     StartFailed,
+    StoreFailed,
 )
 from foretell.transports.batch.committing import CommittedStream, Run, Tally
 from foretell.transports.batch.engines.local import Workers
@@ -49,7 +51,16 @@ FAILURE = "_foretell/failure.json"
 _LOOK_EVERY_S = 2.0
 _KINDS = {
     kind.code: kind
-    for kind in (BadPackage, BadSettings, InvalidInput, MissingExtra, ModelFailed, NotFound)
+    for kind in (
+        BadPackage,
+        BadSettings,
+        InvalidInput,
+        JobRefused,
+        MissingExtra,
+        ModelFailed,
+        NotFound,
+        StoreFailed,
+    )
 }
 
 
@@ -204,8 +215,11 @@ class Elsewhere:
 
     def _look(self) -> None:
         """Count what was done since. Raises what a worker wrote down."""
-        for record in self._ledger.refresh():
-            self._tally.add(record.rows + record.bad, record.bad, 1)
+        known = set(self._ledger.done)
+        self._ledger.refresh()
+        for part, record in self._ledger.done.items():
+            if part not in known:
+                self._tally.add(record.rows + record.bad, record.bad, 1)
         try:
             told = json.loads(self._store.read(FAILURE))
         except KeyError:

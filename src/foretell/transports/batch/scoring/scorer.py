@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from foretell.codecs.tables.arrow_tables import Columns
-from foretell.core.batch import Batch
-from foretell.core.field import Array, Field
+from foretell.codecs.tables.columns import boxed
+from foretell.core.batch import Batch, Chosen
+from foretell.core.field import Array, Datatype, Field
 from foretell.core.signature import Signature
 from foretell.engine.executors import Outcome, Predict, ProcessDied, attempt
 from foretell.errors import ForetellError, InvalidInput
@@ -103,10 +104,10 @@ class Scorer:
             table = pa.RecordBatch.from_pylist([], schema)
         return Scored(piece.start, piece.n_rows, table, tuple(bad))
 
-    def _accepted(self, piece: Piece) -> tuple[list[Array], list[Bad]]:
+    def _accepted(self, piece: Piece) -> tuple[list[Array | Chosen], list[Bad]]:
         """The columns of values, and the rows that have one which is refused."""
         refused: dict[int, InvalidInput] = {}
-        columns = []
+        columns: list[Array | Chosen] = []
         for field, column in zip(self._fields, piece.inputs.columns, strict=True):
             try:
                 columns.append(accepted(field, column))
@@ -146,12 +147,32 @@ def in_blocks(predict: Predict, block_rows: int) -> Predict:
     return predict_in_blocks
 
 
-def accepted(field: Field, column: pa.Array) -> Array:
+def accepted(field: Field, column: pa.Array) -> Array | Chosen:
     """The values of a column, as its field accepts them. Raises InvalidInput."""
+    is_text = field.datatype is Datatype.BYTES and not field.shape
+    if is_text and pa.types.is_dictionary(column.type):
+        chosen = _chosen(field, column)
+        if chosen is not None:
+            return chosen
     return field.accept_column(Columns().values(field, pa.chunked_array([column])))
 
 
-def _judged(field: Field, column: pa.Array, refused: dict[int, InvalidInput]) -> Array:
+def _chosen(field: Field, column: pa.Array) -> Chosen | None:
+    """A column of few texts as these, accepted; None where each row is to be looked at."""
+    if len(column.dictionary) > len(column):
+        return None
+    choices, indices = column.dictionary.to_pylist(), column.indices
+    if indices.null_count:
+        indices = indices.cast(pa.int64()).fill_null(len(choices))
+        choices.append(None)
+    try:
+        known = field.accept_column(boxed(choices))
+    except InvalidInput:
+        return None  # it may be one that no row has
+    return Chosen(known, indices.to_numpy(zero_copy_only=False))
+
+
+def _judged(field: Field, column: pa.Array, refused: dict[int, InvalidInput]) -> Array | Chosen:
     """A column with values that `field` refuses: they are told of, and others stand there."""
     own: dict[int, InvalidInput] = {}
     for place, value in enumerate(column.to_pylist()):
@@ -218,7 +239,9 @@ def values_of(piece: Piece, place: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns).slice(place, 1)
 
 
-def _without(piece: Piece, columns: list[Array], bad: Sequence[Bad]) -> tuple[Piece, list[Array]]:
+def _without(
+    piece: Piece, columns: list[Array | Chosen], bad: Sequence[Bad]
+) -> tuple[Piece, list[Array | Chosen]]:
     """`piece` and the values of its rows, without those that are bad."""
     numbers = piece.numbers()
     keep = ~np.isin(numbers, [one.row.row for one in bad])

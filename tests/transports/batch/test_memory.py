@@ -1,0 +1,50 @@
+"""Memory does not depend on how many rows there are, nor on the size of row groups."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SMALL, LARGE = 400_000, 3_000_000
+
+
+def peak_mib(repository: Path, data: Path, output: Path) -> float:
+    """What `foretell batch` takes at most, resident."""
+    command = [sys.executable, "-m", "foretell", "batch", repository, data, output]
+    argv = [*map(str, command), "--threads", "2", "--quiet"]
+    pid = os.posix_spawn(sys.executable, argv, os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    assert status == 0
+    return usage.ru_maxrss / 1024
+
+
+def table(rows: int) -> pa.Table:
+    draw = np.random.default_rng(1)
+    words = pa.array(["basic", "plus", "prö"])
+    plan = pa.DictionaryArray.from_arrays(draw.integers(0, 3, rows, dtype=np.int32), words)
+    columns = {
+        "id": np.arange(rows),
+        "usage": draw.normal(10, 3, rows),
+        "plan": plan.cast(pa.string()),
+        "active": draw.random(rows) < 0.5,
+    }
+    return pa.table(columns)
+
+
+def test_peak_memory_is_the_same_for_few_rows_and_many(repository: Path, tmp_path: Path) -> None:
+    peaks = []
+    for rows in (SMALL, LARGE):
+        path = tmp_path / f"{rows}.parquet"
+        pq.write_table(table(rows), path, row_group_size=rows)
+        peaks.append(peak_mib(repository, path, tmp_path / f"out-{rows}"))
+    small, large = peaks
+    assert large < small * 1.15, peaks
+    assert large < 500
