@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[all,s3,gs,az]' --group dev
 	@touch $@
 
 demo: venv ## train, pack and serve three models, and show requests to try (PORT=8000)

@@ -13,6 +13,8 @@
     ├── NoAnswer            a client got none: no connection, a broken one, not our server
     ├── BadPackage          a package or model file that is altered, unsafe or unreadable
     ├── MissingExtra        an optional dependency is not installed
+    ├── JobRefused          a batch job that another one on the same output stands against
+    ├── StoreFailed         files could not be read or written: no space, no right, no answer
     ├── BadSettings         a setting, flag or variable that cannot be used
     └── StartFailed         the server could not start
 
@@ -127,6 +129,18 @@ class MissingExtra(ForetellError):
     """An optional dependency is not installed; the message names the extra."""
 
     code = "missing_extra"
+
+
+class JobRefused(ForetellError):
+    """A batch job may not run: its output is another job's, or one is running there."""
+
+    code = "job_refused"
+
+
+class StoreFailed(ForetellError):
+    """Files could not be read or written: a full disk, a missing right, a store without answer."""
+
+    code = "store_failed"
 
 
 class BadSettings(ForetellError):

@@ -7,6 +7,7 @@ from foretell.errors import (
     Forbidden,
     ForetellError,
     InvalidInput,
+    JobRefused,
     MissingExtra,
     ModelFailed,
     NoAnswer,
@@ -14,6 +15,7 @@ from foretell.errors import (
     NotReady,
     Overloaded,
     StartFailed,
+    StoreFailed,
     TooLarge,
     Unauthenticated,
 )
@@ -26,6 +28,7 @@ CODES: dict[str, type[ForetellError]] = {
         DeadlineExceeded,
         Forbidden,
         InvalidInput,
+        JobRefused,
         MissingExtra,
         ModelFailed,
         NoAnswer,
@@ -33,6 +36,7 @@ CODES: dict[str, type[ForetellError]] = {
         NotReady,
         Overloaded,
         StartFailed,
+        StoreFailed,
         TooLarge,
         Unauthenticated,
     )

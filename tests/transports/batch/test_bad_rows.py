@@ -178,7 +178,7 @@ def test_the_first_bad_row_ends_the_job_unless_it_is_to_go_on(
     (tmp_path / "in.csv").write_text(spoilt_csv(40, {30: WRONG_CSV[3], 35: WRONG_CSV[7]}))
     with pytest.raises(InvalidInput) as told:
         foretell.batch(
-            repository, tmp_path / "in.csv", tmp_path / "out", part_rows=10, batch_rows=5
+            repository, tmp_path / "in.csv", tmp_path / "out", part_rows=10, batch_rows=5, threads=1
         )
     assert told.value.row == 30
     assert told.value.field == "usage"

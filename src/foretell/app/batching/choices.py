@@ -64,6 +64,9 @@ class BatchSettings(Readable):
     row_group_rows: Annotated[
         int, Field(ge=1, description="The most rows of a Parquet row group")
     ] = 131_072
+    overwrite: Annotated[
+        bool, Field(description="Remove what another job has written to the output")
+    ] = False
     metrics_file: Annotated[
         Path | None, Field(description="Write metrics for Prometheus' node exporter there")
     ] = None
@@ -105,4 +108,5 @@ class BatchSettings(Readable):
             format=self.format,
             compression=self.compression,
             row_group_rows=self.row_group_rows,
+            overwrite=self.overwrite,
         )

@@ -1,24 +1,44 @@
-"""A data set is the files of a job's input."""
+"""A data set is the files of a job's input: a file, a folder, or a pattern; here or in a store.
+
+Rules:
+
+1. Names that begin with `_` or `.` are left out, of files and of folders, unless the person named
+   the file itself: other programs keep their own records there.
+2. Files are in the order of their names, folder by folder.
+3. Folders named `key=value`, below the one that the person named, tell a column.
+4. All files have one form, which the ends of their names tell. What has none is not skipped: its
+   rows would be lost.
+"""
 
 from __future__ import annotations
 
+import glob
 import gzip
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import BinaryIO, cast
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple, cast
+from urllib.parse import unquote
 
-from foretell.errors import InvalidInput
+from foretell.errors import BadSettings, InvalidInput, StoreFailed
+from foretell.transports.batch.storage import clouds
+from foretell.transports.batch.storage.failures import failing
+from foretell.transports.batch.storage.local import files
 
 
 class Form(StrEnum):
+    """How a file holds its rows."""
+
     PARQUET = "parquet"
     CSV = "csv"
     NDJSON = "ndjson"
     ARROW = "arrow"
 
 
-_FORMS = {
+FORMS = {
     ".parquet": Form.PARQUET,
     ".pq": Form.PARQUET,
     ".csv": Form.CSV,
@@ -28,36 +48,189 @@ _FORMS = {
     ".feather": Form.ARROW,
     ".ipc": Form.ARROW,
 }
+_PACKED = ".gz"
+_MAY_BE_PACKED = (Form.CSV, Form.NDJSON)
+_WILD = re.compile(r"[*?\[]")
+_MOST_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """A file, as it was when it was found: `stamp` is another one when it was written since.
+
+    `partition` has the keys and values that the folder tells.
+    """
+
     path: str
     size: int
     stamp: str
     form: Form
-    partition: tuple[tuple[str, str], ...]
+    partition: tuple[tuple[str, str], ...] = ()
 
     def open(self) -> BinaryIO:
-        if self.path.endswith(".gz"):
-            return cast("BinaryIO", gzip.open(self.path, "rb"))
-        return open(self.path, "rb")
+        """The bytes, unpacked. Raises StoreFailed, also when the file was replaced since."""
+        file = self._opened()
+        if self.path.lower().endswith(_PACKED):
+            return cast("BinaryIO", _Unpacked(file))
+        return file
+
+    def _opened(self) -> BinaryIO:
+        if clouds.is_url(self.path):
+            try:
+                return clouds.opened(self.path, self.stamp)
+            except KeyError:
+                raise StoreFailed(f"{self.path} is not there any more") from None
+        with failing(self.path, reading=True):
+            file = open(self.path, "rb")  # noqa: SIM115 - the caller closes it
+        if _stamp(os.fstat(file.fileno())) != self.stamp:
+            file.close()
+            raise StoreFailed(f"{self.path} was written anew while the job ran: start it afresh")
+        return file
+
+
+class _Found(NamedTuple):
+    """A file, and its name below the folder that was named; none where the file itself was."""
+
+    path: str
+    name: str
+    size: int
+    stamp: str
 
 
 def find(place: str) -> tuple[Source, ...]:
-    path = Path(place)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    found = []
-    for file in files:
-        inner = file.relative_to(path).parts[:-1] if path.is_dir() else ()
-        suffix = Path(file.name.removesuffix(".gz")).suffix
-        if suffix not in _FORMS or any(p.startswith(("_", ".")) for p in (*inner, file.name)):
-            continue
-        stat = file.stat()
-        partition = tuple(tuple(p.split("=", 1)) for p in inner if "=" in p)
-        found.append(
-            Source(str(file), stat.st_size, str(stat.st_mtime_ns), _FORMS[suffix], partition)
+    """The files of a file, a folder or a pattern, in order. Raises InvalidInput, StoreFailed."""
+    found = list(_in_store(place) if clouds.is_url(place) else _here(place))
+    wanted = [one for one in found if not _is_hidden(one.name)]
+    if not wanted:
+        raise InvalidInput(f"{place} has no files{_why(place, found)}")
+    forms = {one: form_of(one.path) for one in wanted}
+    _check(place, [one.path for one, form in forms.items() if form is None], set(forms.values()))
+    sources = [
+        Source(one.path, one.size, one.stamp, form, _partition(one.name))
+        for one, form in forms.items()
+        if form is not None
+    ]
+    return tuple(sorted(sources, key=lambda source: source.path.split("/")))
+
+
+def check_apart(place: str, sources: Sequence[Source], output: str) -> None:
+    """Raise BadSettings when the next run would find the output among its input."""
+    target = output.rstrip("/") if clouds.is_url(output) else os.path.abspath(output)
+    if clouds.is_url(place) != clouds.is_url(output):
+        return
+    for source in sources:
+        path = source.path if clouds.is_url(source.path) else os.path.abspath(source.path)
+        if path == target or path.startswith(f"{target}/"):
+            raise BadSettings(f"{output} has files of INPUT, as {source.path}: name another OUTPUT")
+    base = place.rstrip("/") if clouds.is_url(place) else os.path.abspath(place)
+    if target.startswith(f"{base}/") and not _is_hidden(target[len(base) + 1 :]):
+        raise BadSettings(
+            f"{output} lies in INPUT, where the next run would read it, too: name another OUTPUT, "
+            "or begin the name of its folder with _"
         )
-    if not found:
-        raise InvalidInput(f"{place} has no files")
-    return tuple(found)
+
+
+def form_of(path: str) -> Form | None:
+    """The form that the end of a name tells; None when it tells none."""
+    name = PurePosixPath(path.lower())
+    if name.suffix == _PACKED:
+        form = FORMS.get(PurePosixPath(name.stem).suffix)
+        return form if form in _MAY_BE_PACKED else None
+    return FORMS.get(name.suffix)
+
+
+def _check(place: str, unknown: list[str], forms: set[Form | None]) -> None:
+    if unknown:
+        some = ", ".join(unknown[:_MOST_TOLD])
+        more = f" and {len(unknown) - _MOST_TOLD} more" if len(unknown) > _MOST_TOLD else ""
+        raise InvalidInput(
+            f"the names of {some}{more} tell no form (there are {', '.join(FORMS)}; text also "
+            "with .gz): rename them, or name the others with a pattern, as in 'folder/*.parquet'"
+        )
+    if len(forms) > 1:
+        told = " and ".join(sorted(map(str, forms)))
+        raise InvalidInput(
+            f"{place} has files of {told}: name those of one form with a pattern, "
+            "as in 'folder/*.parquet'"
+        )
+
+
+def _why(place: str, found: list[_Found]) -> str:
+    if found:
+        return f" but {len(found)} whose names begin with _ or .: name one itself to read it"
+    if clouds.is_url(place) or _WILD.search(place) or Path(place).exists():
+        return ""
+    return ": it does not exist"
+
+
+def _here(place: str) -> Iterator[_Found]:
+    if os.path.isfile(place):
+        yield _local(place, "")
+        return
+    if not _WILD.search(place) or os.path.isdir(place):
+        base, tops = place, [place]
+    else:
+        base = _WILD.split(place)[0].rpartition("/")[0] or ("/" if place[0] == "/" else ".")
+        tops = glob.glob(place, recursive=True)
+    with failing(place, reading=True):
+        paths = {
+            os.path.normpath(path)
+            for top in tops
+            for path in (files(Path(top)) if os.path.isdir(top) else (top,))
+        }
+        for path in paths:
+            yield _local(path, os.path.relpath(path, base))
+
+
+def _local(path: str, name: str) -> _Found:
+    with failing(path, reading=True):
+        stat = os.stat(path)
+    return _Found(path, name, stat.st_size, _stamp(stat))
+
+
+def _stamp(stat: os.stat_result) -> str:
+    return str(stat.st_mtime_ns)
+
+
+def _in_store(place: str) -> Iterator[_Found]:
+    is_wild = _WILD.search(place) is not None
+    base = _WILD.split(place)[0].rpartition("/")[0] if is_wild else place.rstrip("/")
+    if base.endswith(":/"):
+        raise InvalidInput(f"{place} leaves the bucket open: name it")
+    fits = _pattern(place) if is_wild else None
+    for one in clouds.listed(base):
+        path = PurePosixPath(clouds.key_of(one.url))
+        # A pattern may fit the file, or a folder that it is in.
+        if fits is None or any(fits.fullmatch(str(told)) for told in (path, *path.parents)):
+            yield _Found(one.url, one.url[len(base) + 1 :], one.size, one.stamp)
+
+
+def _pattern(place: str) -> re.Pattern[str]:
+    from fsspec.utils import glob_translate
+
+    return re.compile(glob_translate(clouds.key_of(place)))
+
+
+def _is_hidden(name: str) -> bool:
+    *folders, file = name.split("/")
+    parts = [folder for folder in folders if "=" not in folder or folder.startswith(".")]
+    return any(part.startswith(("_", ".")) for part in (*parts, file))
+
+
+def _partition(name: str) -> tuple[tuple[str, str], ...]:
+    pairs = (folder.partition("=") for folder in name.split("/")[:-1])
+    return tuple((unquote(key), unquote(value)) for key, equals, value in pairs if key and equals)
+
+
+class _Unpacked(gzip.GzipFile):
+    """What is in a file of gzip, which is closed with it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._packed = file
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._packed.close()

@@ -1,20 +1,41 @@
-"""A ledger is what a job has done: its folder in the output, a record for each part."""
+"""A ledger is what a job has done: its folder `_foretell/` in the output, a record for each part.
+
+Rules:
+
+1. `job.json` says which job it is, and is there before anything else. Another job is refused,
+   unless it is to overwrite: then all that the former one wrote goes first, and nothing else.
+2. A part is done when its record can be read and its file is there. All others are done anew.
+3. Where files lie that no job wrote, no job begins: who reads the folder would read them, too.
+4. `_SUCCESS` comes last. A job that has it is done, and stays as it is.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from foretell.errors import InvalidInput
+from foretell.errors import JobRefused
+from foretell.transports.batch.dataset import form_of
 from foretell.transports.batch.job import Job, changes, described
 from foretell.transports.batch.storage import Lock, Store
+
+FOLDER = "_foretell/"
+QUARANTINE = "_quarantine"
+SUCCESS = "_SUCCESS"
+_JOB = f"{FOLDER}job.json"
+_DONE = f"{FOLDER}done/"
+_PART = re.compile(r"part-\d{5,}-\d{5,}\.[a-z.]+")
+_MOST_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
+    """What was done: rows `start` to `stop` of a source; `last`: its source has no more."""
+
     part: str
     source: int
     start: int
@@ -25,37 +46,122 @@ class PartRecord:
     last: bool
 
 
+def put_record(store: Store, record: PartRecord) -> None:
+    """Make a part done. Its files are in place already."""
+    store.put(f"{_DONE}{record.part}.json", json.dumps(asdict(record)).encode())
+
+
 class Ledger:
-    def __init__(
-        self, store: Store, lock: Lock, predicted_at: str, done: dict[str, PartRecord]
-    ) -> None:
+    """The record of one job, which holds the lock of its output."""
+
+    def __init__(self, store: Store, lock: Lock, predicted_at: str) -> None:
         self._store = store
         self._lock = lock
         self.predicted_at = predicted_at
-        self.done = done
+        self.done: dict[str, PartRecord] = {}
+        self.is_finished = False
+        self.refresh()
+
+    def held(self) -> None:
+        """Return if the output is this job's still. Raises JobRefused, StoreFailed."""
+        self._lock.held()
+
+    def refresh(self) -> None:
+        """Read what was done, whoever has done it."""
+        names = set(self._store.names())
+        # What is known is not read again.
+        for part in [part for part, record in self.done.items() if record.file not in names]:
+            del self.done[part]
+        unknown = {name for name in names if name.startswith(_DONE)}
+        unknown -= {f"{_DONE}{part}.json" for part in self.done}
+        for text in self._store.read_all(sorted(unknown)).values():
+            record = _record(text)
+            if record is not None and record.file in names:
+                self.done[record.part] = record
+        self.is_finished = SUCCESS in names
 
     def commit(self, record: PartRecord) -> None:
+        """Make a part done. Raises JobRefused, StoreFailed when the output is not ours any more."""
         self._lock.held()
-        self._store.put(f"_foretell/done/{record.part}.json", json.dumps(asdict(record)).encode())
+        put_record(self._store, record)
         self.done[record.part] = record
 
     def finish(self, report: Mapping[str, Any]) -> None:
-        self._store.put("_SUCCESS", json.dumps(dict(report)).encode())
+        """Say that all is done, unless it was said before."""
+        if not self.is_finished:
+            self._lock.held()
+            self._store.put(SUCCESS, json.dumps(dict(report)).encode())
+            self.is_finished = True
 
 
 @contextmanager
 def open_ledger(store: Store, job: Job) -> Iterator[Ledger]:
+    """The ledger of a job's output, which is locked meanwhile. Raises JobRefused, StoreFailed."""
     with store.lock() as lock:
         new = json.loads(json.dumps(described(job)))
-        try:
-            old = json.loads(store.read("_foretell/job.json"))
-        except KeyError:
-            store.put("_foretell/job.json", json.dumps(new).encode())
+        old = _written(store)
+        if old is not None and (told := list(changes(old, new))):
+            if not job.options.overwrite:
+                raise JobRefused(
+                    f"{store.place} holds another job's work: {'; '.join(told)}. Name another "
+                    "OUTPUT, or have it removed with --overwrite"
+                )
+            _remove(store)
+            old = None
+        if old is None:
+            _check_empty(store)
+            lock.held()
+            store.create(_JOB, json.dumps(new, indent=1).encode())
             old = new
-        if told := list(changes(old, new)):
-            raise InvalidInput("; ".join(told))
-        done = {}
-        for name in store.names("_foretell/done/"):
-            record = PartRecord(**json.loads(store.read(name)))
-            done[record.part] = record
-        yield Ledger(store, lock, old["predicted_at"], done)
+        yield Ledger(store, lock, old["predicted_at"])
+
+
+def _written(store: Store) -> dict[str, Any] | None:
+    """The job that was begun here; {} when it cannot be read."""
+    try:
+        told = json.loads(store.read(_JOB))
+    except KeyError:
+        return None
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _record(text: bytes) -> PartRecord | None:
+    """A record; None when it is torn, or has other keys: its part is done anew."""
+    try:
+        return PartRecord(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+def _check_empty(store: Store) -> None:
+    others = [name for name in _visible(store.names()) if not _is_part(name)]
+    if others:
+        some = ", ".join(others[:_MOST_TOLD])
+        more = f" and {len(others) - _MOST_TOLD} more" if len(others) > _MOST_TOLD else ""
+        raise JobRefused(
+            f"{store.place} has files that no job wrote ({some}{more}), which would be read with "
+            "what comes out: name an OUTPUT of its own"
+        )
+
+
+def _visible(names: Collection[str] | Iterator[str]) -> Iterator[str]:
+    """The names that those who read the folder would read."""
+    for name in names:
+        hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
+        if not hidden and form_of(name) is not None:
+            yield name
+
+
+def _is_part(name: str) -> bool:
+    return _PART.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def _remove(store: Store) -> None:
+    """Remove what the former job wrote; killed in between, it is removed the next time."""
+    store.remove(SUCCESS)
+    for name in store.names():
+        if name.startswith((_DONE, f"{QUARANTINE}/")) or _is_part(name):
+            store.remove(name)
+    store.remove(_JOB)

@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -27,16 +28,7 @@ from foretell.transports.batch.reading.pieces import Layout, Wanted
 from foretell.transports.batch.scoring.answers import Answers
 from foretell.transports.batch.writing import Style
 
-_SUFFIXES = {
-    ".parquet": Form.PARQUET,
-    ".pq": Form.PARQUET,
-    ".csv": Form.CSV,
-    ".ndjson": Form.NDJSON,
-    ".jsonl": Form.NDJSON,
-    ".arrow": Form.ARROW,
-    ".feather": Form.ARROW,
-    ".ipc": Form.ARROW,
-}
+_LOOKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +94,9 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
     """Decide all of a job. Raises InvalidInput, which tells all that does not fit, BadSettings."""
     style, single = _style(output, options)
     sources = dataset.find(place)
-    layouts = tuple(READERS[source.form].look(source) for source in sources)
+    dataset.check_apart(place, sources, output)
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:  # stores take their time to answer
+        layouts = tuple(pool.map(lambda source: READERS[source.form].look(source), sources))
     signature = package.manifest.signature
     answers = answers_of(package, options, style, datetime.now(UTC))
     choices = Choices(options.columns, options.keep, folders=not single)
@@ -122,7 +116,7 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
 def _style(output: str, options: BatchOptions) -> tuple[Style, bool]:
     name = PurePosixPath(output.rstrip("/"))
     packed = name.suffix == ".gz"
-    form = _SUFFIXES.get(PurePosixPath(name.stem).suffix if packed else name.suffix)
+    form = dataset.FORMS.get(PurePosixPath(name.stem).suffix if packed else name.suffix)
     single = form is not None and not output.endswith("/")
     compression = options.compression
     if packed and single:

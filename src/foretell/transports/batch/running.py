@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import msgspec
@@ -31,7 +30,7 @@ from foretell.engine.repository import Package
 from foretell.errors import InvalidInput
 from foretell.transports.batch.engines.local import Workers
 from foretell.transports.batch.job import BatchOptions, Job
-from foretell.transports.batch.ledger import Ledger, PartRecord, open_ledger
+from foretell.transports.batch.ledger import QUARANTINE, Ledger, PartRecord, open_ledger
 from foretell.transports.batch.parts import PartStream, folder_of, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
@@ -40,7 +39,6 @@ from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import RowWriter, join, rows_of
 
 _BLOCK_ROWS = 4096
-QUARANTINE = "_quarantine"
 Hook = Callable[[Progress], None]
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -218,9 +216,12 @@ def run(
 
         streams = [_OpenStream(shared, stream) for stream in _streams(prepared, ledger)]
         if streams:
-            Workers(streams, scorer, workers=options.threads).run(
-                lambda: hook(counts.progress()), every_s
-            )
+
+            def tick() -> None:
+                ledger.held()
+                hook(counts.progress())
+
+            Workers(streams, scorer, workers=options.threads).run(tick, every_s)
         report = _reported(shared, manifest.name, manifest.version)
         if prepared.single:
             _join(shared)
@@ -234,6 +235,7 @@ def _join(run: _Run) -> None:
     prepared, store = run.prepared, run.store
     folder, _, name = prepared.output.rpartition("/")
     beside = open_store(folder or ("/" if prepared.output.startswith("/") else "."))
+    beside.sweep(name)
     records = sorted(run.ledger.done.values(), key=lambda one: (one.source, one.start))
     bad = [f"{QUARANTINE}/{record.part}.ndjson" for record in records if record.bad]
     if bad and run.options.on_bad_row == "quarantine":
@@ -243,6 +245,7 @@ def _join(run: _Run) -> None:
     with beside.writing(name) as file:
         parts = (functools.partial(store.open, record.file) for record in records)
         join(prepared.style, parts, file, prepared.plan.schema)
+        run.ledger.held()
     store.clear()
 
 
@@ -285,8 +288,8 @@ def digest_of(package: Package) -> str:
 
 def _hidden(output: str) -> str:
     """The folder of a single file's parts."""
-    path = PurePosixPath(output)
-    return str(path.with_name(f".{path.name}.parts"))
+    folder, slash, name = output.rpartition("/")
+    return f"{folder}{slash}.{name}.parts"
 
 
 def _reported(run: _Run, model: str, version: str) -> Report:

@@ -13,6 +13,7 @@ from foretell.errors import (
     Forbidden,
     ForetellError,
     InvalidInput,
+    JobRefused,
     MissingExtra,
     ModelFailed,
     NoAnswer,
@@ -20,6 +21,7 @@ from foretell.errors import (
     NotReady,
     Overloaded,
     StartFailed,
+    StoreFailed,
     TooLarge,
     Unauthenticated,
 )
@@ -68,11 +70,13 @@ CODES: dict[type[ForetellError], Code] = {
     NotReady: Code.UNAVAILABLE,
     NoAnswer: Code.UNAVAILABLE,
     DeadlineExceeded: Code.DEADLINE_EXCEEDED,
-    # These end a start or a management call; to a caller they are the server's own trouble.
+    # These end a start, a job or a management call; to a caller they are the server's own trouble.
     BadPackage: Code.INTERNAL,
     MissingExtra: Code.INTERNAL,
     BadSettings: Code.INTERNAL,
     StartFailed: Code.INTERNAL,
+    JobRefused: Code.INTERNAL,
+    StoreFailed: Code.INTERNAL,
 }
 
 

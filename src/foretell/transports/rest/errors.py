@@ -12,6 +12,7 @@ from foretell.errors import (
     Forbidden,
     ForetellError,
     InvalidInput,
+    JobRefused,
     MissingExtra,
     ModelFailed,
     NoAnswer,
@@ -19,6 +20,7 @@ from foretell.errors import (
     NotReady,
     Overloaded,
     StartFailed,
+    StoreFailed,
     TooLarge,
     Unauthenticated,
 )
@@ -34,11 +36,13 @@ STATUS: dict[type[ForetellError], int] = {
     NoAnswer: 502,
     NotReady: 503,
     DeadlineExceeded: 504,
-    # These end a start or a management call; over HTTP they are the server's own trouble.
+    # These end a start, a job or a management call; over HTTP they are the server's own trouble.
     BadPackage: 500,
     MissingExtra: 500,
     BadSettings: 500,
     StartFailed: 500,
+    JobRefused: 500,
+    StoreFailed: 500,
 }
 
 HTTP_CODES = {

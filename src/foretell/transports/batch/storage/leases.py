@@ -1,0 +1,224 @@
+"""A lease is the lock of an object store: a claim that holds as long as it is renewed.
+
+Rules:
+
+1. Leases are objects with numbers, each created only where there is none. The highest one counts.
+2. Its owner writes it anew, over and over. One that has not changed for `lease_s`, as whoever
+   waits for it has measured, was given up: who creates the next number has it. No clocks are
+   compared, of machines or of the store.
+3. The owner stops when there is a higher number, and when it could not renew in time: before
+   anybody else may take over.
+4. A lease that is given back stays, and says so. Numbers never go back, so that an owner that was
+   asleep sees that it was replaced. Only where nothing else is left, it goes, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from foretell.errors import ForetellError, JobRefused, StoreFailed
+
+LEASE_S = 30.0
+FOLDER = "_foretell/lease/"
+_HELD = 0.8
+_RENEWALS = 3
+
+
+class Objects(Protocol):
+    """What a lease needs of a store; its `create` has one winner."""
+
+    @property
+    def place(self) -> str: ...
+    def names(self, prefix: str = "") -> Iterator[str]: ...
+    def read(self, name: str) -> bytes: ...
+    def put(self, name: str, data: bytes) -> None: ...
+    def create(self, name: str, data: bytes) -> bool: ...
+    def remove(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a lease says: who has it, and how often it was renewed."""
+
+    token: str
+    host: str
+    pid: int
+    since: str
+    renewals: int = 0
+    free: bool = False
+
+    def written(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def claim() -> Claim:
+    """A new claim of this process."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Claim(secrets.token_hex(8), socket.gethostname(), os.getpid(), now)
+
+
+def refusal(place: str, told: Mapping[str, Any]) -> JobRefused:
+    """What is said to a second job; `told` is the first one's claim."""
+    who = "".join(f", {told[name]}" for name in ("host", "since") if name in told)
+    pid = f" (process {told['pid']}{who})" if "pid" in told else ""
+    return JobRefused(
+        f"another job{pid} is running on {place}: wait until it ends, or name another OUTPUT"
+    )
+
+
+class _Seen(NamedTuple):
+    """The lease that counts; number 0: there is none."""
+
+    number: int
+    text: bytes = b"{}"
+
+    @property
+    def claim(self) -> Mapping[str, Any]:
+        try:
+            told = json.loads(self.text)
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    @property
+    def is_free(self) -> bool:
+        return not self.number or self.claim.get("free") is True
+
+
+class Lease:
+    """A claim that this process holds, and renews in a thread of its own."""
+
+    def __init__(self, store: Objects, number: int, claimed: Claim, lease_s: float) -> None:
+        self._store = store
+        self._number = number
+        self._claim = claimed
+        self._lease_s = lease_s
+        self._renewed = time.monotonic()
+        self._taken = False
+        self._failure: ForetellError | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="foretell-lease", daemon=True)
+
+    def held(self) -> None:
+        """Return if it is held still. Raises JobRefused, StoreFailed."""
+        place = self._store.place
+        if self._taken:
+            raise JobRefused(f"another job has taken over {place}, as this one did not answer")
+        if self._is_late():
+            why = "" if self._failure is None else f": {self._failure}"
+            raise StoreFailed(
+                f"{place} could not be kept for this job, which was asleep or cut off{why}; give "
+                "the same command again, which goes on where this one ended"
+            ) from self._failure
+
+    def start(self) -> None:
+        """Begin to renew it."""
+        self._thread.start()
+
+    def give_back(self) -> None:
+        """Let others have it at once."""
+        self._ended.set()
+        self._thread.join()
+        if not self._taken and not self._is_late():
+            # Where the store does not answer, it ends by itself.
+            with suppress(StoreFailed):
+                free = replace(self._claim, free=True)
+                self._store.put(_name(self._number), free.written())
+                if all(name.startswith(FOLDER) for name in self._store.names()):
+                    self._store.remove(_name(self._number))
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._renewed > _HELD * self._lease_s
+
+    def _keep(self) -> None:
+        while not self._ended.wait(self._lease_s / _RENEWALS):
+            if self._is_late():
+                return
+            try:
+                self._renew()
+            except ForetellError as error:
+                self._failure = error  # tried again; `held` raises it when time is up
+            if self._taken:
+                return
+
+    def _renew(self) -> None:
+        started = time.monotonic()
+        self._claim = replace(self._claim, renewals=self._claim.renewals + 1)
+        self._store.put(_name(self._number), self._claim.written())
+        if _numbers(self._store)[-1:] > [self._number]:
+            self._taken = True
+        else:
+            self._renewed, self._failure = started, None
+
+
+@contextmanager
+def leased(
+    store: Objects, lease_s: float, pause: Callable[[float], object] = time.sleep
+) -> Iterator[Lease]:
+    """The lease of a store. Waits at most `lease_s` for one that was left. Raises JobRefused."""
+    seen = _awaited(store, lease_s, pause)
+    lease = _taken(store, seen.number + 1, lease_s)
+    lease.start()
+    try:
+        for number in _numbers(store):
+            if number <= seen.number:
+                store.remove(_name(number))
+        yield lease
+    finally:
+        lease.give_back()
+
+
+def _awaited(store: Objects, lease_s: float, pause: Callable[[float], object]) -> _Seen:
+    """The lease that comes before ours: none, a free one, or one that nobody renews."""
+    seen = _newest(store)
+    started = time.monotonic()
+    while not seen.is_free and time.monotonic() - started <= lease_s:
+        pause(min(1.0, lease_s / 10))
+        now = _newest(store)
+        if not now.is_free and now != seen:
+            raise refusal(store.place, now.claim)
+        seen = now
+    return seen
+
+
+def _taken(store: Objects, number: int, lease_s: float) -> Lease:
+    """The lease with this number. Raises JobRefused when another job gets it, StoreFailed."""
+    ours = claim()
+    lease = Lease(store, number, ours, lease_s)
+    name, text = _name(number), ours.written()
+    # Asked twice, as a lost answer is, a store says that there is one: ours.
+    if not store.create(name, text) and _newest(store) != _Seen(number, text):
+        raise refusal(store.place, _newest(store).claim)
+    if store.create(name, text):
+        raise StoreFailed(
+            f"{store.place} writes over what is to be created (it has no conditional writes), so "
+            "two jobs could spoil each other's work; name an OUTPUT elsewhere"
+        )
+    return lease
+
+
+def _name(number: int) -> str:
+    return f"{FOLDER}{number:08d}.json"
+
+
+def _numbers(store: Objects) -> list[int]:
+    stems = (name.removeprefix(FOLDER).removesuffix(".json") for name in store.names(FOLDER))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
+def _newest(store: Objects) -> _Seen:
+    while numbers := _numbers(store):
+        # One that has gone since was followed by another, which is seen the next time.
+        with suppress(KeyError):
+            return _Seen(numbers[-1], store.read(_name(numbers[-1])))
+    return _Seen(0)
