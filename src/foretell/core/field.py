@@ -302,9 +302,12 @@ class Field:
         return not self.closed or set(values) - {None} <= self._choices
 
     def _accept_numbers(self, column: Array) -> Array:
-        if self._takes_all_finite(column) and math.isfinite(_sum(column)):
-            return column.astype(self.datatype.numpy, copy=False)
         low, high = self.bounds
+        whole = column.dtype.kind in "iu" and self.datatype is not Datatype.FP16
+        if (low, high) == self.datatype.limits and (whole or column.dtype == self.datatype.numpy):
+            with np.errstate(over="ignore", invalid="ignore"):  # quicker than to look at each one
+                if self.datatype.is_float and math.isfinite(column.sum()):
+                    return column.astype(self.datatype.numpy, copy=False)
         # As float64: beside a narrower column, a bound beyond that column's range is infinity.
         wide = (np.float64(low), np.float64(high)) if column.dtype.kind == "f" else (low, high)
         with np.errstate(invalid="ignore"):
@@ -323,13 +326,6 @@ class Field:
             except InvalidInput as error:
                 raise error.at_row(place[0]) from None
         return column.astype(self.datatype.numpy, copy=False)
-
-    def _takes_all_finite(self, column: Array) -> bool:
-        """Whether every finite number of a column of this dtype is accepted."""
-        if self.minimum is not None or self.maximum is not None:
-            return False
-        whole = column.dtype.kind in "iu" and self.datatype is not Datatype.FP16
-        return self.datatype.is_float and (whole or column.dtype == self.datatype.numpy)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether one row may have `shape`."""
@@ -388,12 +384,6 @@ class Field:
         except (ValueError, InvalidInput) as error:
             raise BadPackage(f"{what} is unreadable: {error}") from error
         return field
-
-
-def _sum(column: Array) -> float:
-    """The sum of all numbers: finite only when each one is, and found in a fraction of the time."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(column.sum())
 
 
 def dense_datatype(fields: Sequence[Field]) -> Datatype | None:
