@@ -9,7 +9,7 @@ from foretell.transports.batch.job import BatchOptions
 from foretell.transports.batch.scoring.answers import Answers
 from foretell.transports.batch.scoring.scorer import Scorer, in_blocks
 
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = 4096
 
 
 def scorer_of(package: Package, options: BatchOptions, answers: Answers) -> Scorer:
