@@ -5,9 +5,10 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+AZURITE := .azurite/node_modules/.bin/azurite-blob
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test lint bench peers clean
+.PHONY: help venv azurite demo check test lint bench peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +24,11 @@ $(INSTALLED): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable '.[all,s3,gs,az]' --group dev
 	@touch $@
 
+azurite: $(AZURITE) ## install the object store for the tests of az:// (needs npm; 370 MB)
+
+$(AZURITE):
+	@npm install --silent --no-audit --no-fund --prefix .azurite azurite@3.37.0
+
 demo: venv ## train, pack and serve three models, and show requests to try (PORT=8000)
 	@$(BIN)/python examples/demo.py .demo --port $(PORT)
 
@@ -34,7 +40,7 @@ lint: venv
 check: lint ## ruff, mypy and the fast tests: below 90 seconds
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
 
-test: lint ## what check does, with all tests
+test: lint azurite ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
@@ -48,6 +54,6 @@ protos: venv ## make the descriptors of the gRPC messages from their .proto file
 peers: venv ## measure other model servers, too (installs some 4 GB into .bench on the first run)
 	@$(BIN)/python -m benchmarks.peers
 
-clean: ## remove what was made here: .venv, .demo, .bench, caches
-	rm -rf $(VENV) .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+clean: ## remove what was made here: .venv, .azurite, .demo, .bench, caches
+	rm -rf $(VENV) .azurite .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from foretell.errors import BadSettings, MissingExtra, StoreFailed
-from foretell.transports.batch.storage.failures import failing
+from foretell.transports.batch.storage.failures import codes_of, failing
 
 _BLOCK_BYTES = 4 * 2**20
 _MOST_BLOCKS = 16
@@ -104,21 +104,19 @@ def opened(url: str, stamp: str | None = None) -> BinaryIO:
 
     Some blocks around what was read are kept: columns of a Parquet file lie side by side.
     """
-    options = {"maxblocks": _MOST_BLOCKS}
-    with failing(url, reading=True):
-        try:
-            file = filesystem(url).open(
-                key_of(url),
-                "rb",
-                block_size=_BLOCK_BYTES,
-                cache_type="blockcache",
-                cache_options=options,
-            )
-            found = stamp_of(scheme_of(url), file.details)
-        except FileNotFoundError:
-            raise KeyError(url) from None
-    if stamp is not None and found != stamp:
-        raise StoreFailed(f"{url} was replaced while the job ran: start it afresh (--overwrite)")
+    file = None
+    with failing(url, reading=True), contextlib.suppress(FileNotFoundError, IsADirectoryError):
+        file = filesystem(url).open(
+            key_of(url),
+            "rb",
+            block_size=_BLOCK_BYTES,
+            cache_type="blockcache",
+            cache_options={"maxblocks": _MOST_BLOCKS},
+        )
+    if file is None or file.details["type"] == "directory":
+        raise KeyError(url)
+    if stamp is not None and stamp_of(scheme_of(url), file.details) != stamp:
+        raise StoreFailed(f"{url} was written anew while the job ran: start it afresh")
     return io.BufferedReader(_Download(url, file))
 
 
@@ -175,9 +173,14 @@ class Upload(io.RawIOBase):
             return int(self._file.write(data))
 
     def commit(self) -> None:
-        """Let it appear, whole."""
+        """Let it appear, whole; or what another writer of it has committed meanwhile."""
         with failing(self._url):
-            self._file.close()
+            try:
+                self._file.close()
+            except Exception as error:
+                # Azure forgets the blocks of all others when one writer commits.
+                if "InvalidBlockList" not in codes_of(error):
+                    raise
 
     def abandon(self) -> None:
         """Let nothing appear."""

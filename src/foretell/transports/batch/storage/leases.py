@@ -31,7 +31,9 @@ from foretell.errors import ForetellError, JobRefused, StoreFailed
 LEASE_S = 30.0
 FOLDER = "_foretell/lease/"
 _HELD = 0.8
+"""The share of a lease after which its owner does not trust it any more."""
 _RENEWALS = 3
+Clock = Callable[[], float]
 
 
 class Objects(Protocol):
@@ -98,12 +100,13 @@ class _Seen(NamedTuple):
 class Lease:
     """A claim that this process holds, and renews in a thread of its own."""
 
-    def __init__(self, store: Objects, number: int, claimed: Claim, lease_s: float) -> None:
+    def __init__(self, store: Objects, number: int, lease_s: float, clock: Clock) -> None:
         self._store = store
         self._number = number
-        self._claim = claimed
+        self._claim = claim()
         self._lease_s = lease_s
-        self._renewed = time.monotonic()
+        self._clock = clock
+        self._renewed = clock()
         self._taken = False
         self._failure: ForetellError | None = None
         self._ended = threading.Event()
@@ -120,6 +123,18 @@ class Lease:
                 f"{place} could not be kept for this job, which was asleep or cut off{why}; give "
                 "the same command again, which goes on where this one ended"
             ) from self._failure
+
+    def take(self) -> None:
+        """Create it. Raises JobRefused when another job was quicker, StoreFailed."""
+        store, name, text = self._store, _name(self._number), self._claim.written()
+        # Asked again after a lost answer, a store says that there is one: ours.
+        if not store.create(name, text) and _newest(store) != _Seen(self._number, text):
+            raise refusal(store.place, _newest(store).claim)
+        if store.create(name, text):
+            raise StoreFailed(
+                f"{store.place} writes over what is only to be created (it has no conditional "
+                "writes), so two jobs could spoil each other's work: name an OUTPUT elsewhere"
+            )
 
     def start(self) -> None:
         """Begin to renew it."""
@@ -138,21 +153,23 @@ class Lease:
                     self._store.remove(_name(self._number))
 
     def _is_late(self) -> bool:
-        return time.monotonic() - self._renewed > _HELD * self._lease_s
+        return self._clock() - self._renewed > _HELD * self._lease_s
 
     def _keep(self) -> None:
         while not self._ended.wait(self._lease_s / _RENEWALS):
-            if self._is_late():
-                return
-            try:
-                self._renew()
-            except ForetellError as error:
-                self._failure = error  # tried again; `held` raises it when time is up
-            if self._taken:
-                return
+            self.renew()
 
-    def _renew(self) -> None:
-        started = time.monotonic()
+    def renew(self) -> None:
+        """Say that it is held still, unless it may be another's by now."""
+        if self._taken or self._is_late():
+            return
+        try:
+            self._write()
+        except ForetellError as error:
+            self._failure = error  # tried again; `held` raises it when time is up
+
+    def _write(self) -> None:
+        started = self._clock()
         self._claim = replace(self._claim, renewals=self._claim.renewals + 1)
         self._store.put(_name(self._number), self._claim.written())
         if _numbers(self._store)[-1:] > [self._number]:
@@ -163,11 +180,15 @@ class Lease:
 
 @contextmanager
 def leased(
-    store: Objects, lease_s: float, pause: Callable[[float], object] = time.sleep
+    store: Objects,
+    lease_s: float,
+    pause: Callable[[float], object] = time.sleep,
+    clock: Clock = time.monotonic,
 ) -> Iterator[Lease]:
     """The lease of a store. Waits at most `lease_s` for one that was left. Raises JobRefused."""
-    seen = _awaited(store, lease_s, pause)
-    lease = _taken(store, seen.number + 1, lease_s)
+    seen = _awaited(store, lease_s, pause, clock)
+    lease = Lease(store, seen.number + 1, lease_s, clock)
+    lease.take()
     lease.start()
     try:
         for number in _numbers(store):
@@ -178,33 +199,19 @@ def leased(
         lease.give_back()
 
 
-def _awaited(store: Objects, lease_s: float, pause: Callable[[float], object]) -> _Seen:
+def _awaited(
+    store: Objects, lease_s: float, pause: Callable[[float], object], clock: Clock
+) -> _Seen:
     """The lease that comes before ours: none, a free one, or one that nobody renews."""
     seen = _newest(store)
-    started = time.monotonic()
-    while not seen.is_free and time.monotonic() - started <= lease_s:
+    started = clock()
+    while not seen.is_free and clock() - started <= lease_s:
         pause(min(1.0, lease_s / 10))
         now = _newest(store)
         if not now.is_free and now != seen:
             raise refusal(store.place, now.claim)
         seen = now
     return seen
-
-
-def _taken(store: Objects, number: int, lease_s: float) -> Lease:
-    """The lease with this number. Raises JobRefused when another job gets it, StoreFailed."""
-    ours = claim()
-    lease = Lease(store, number, ours, lease_s)
-    name, text = _name(number), ours.written()
-    # Asked twice, as a lost answer is, a store says that there is one: ours.
-    if not store.create(name, text) and _newest(store) != _Seen(number, text):
-        raise refusal(store.place, _newest(store).claim)
-    if store.create(name, text):
-        raise StoreFailed(
-            f"{store.place} writes over what is to be created (it has no conditional writes), so "
-            "two jobs could spoil each other's work; name an OUTPUT elsewhere"
-        )
-    return lease
 
 
 def _name(number: int) -> str:

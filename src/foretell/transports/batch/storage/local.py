@@ -31,6 +31,7 @@ from foretell.transports.batch.storage.store import Lock
 _LOCK = "_foretell/lock"
 _BUFFER_BYTES = 2**20
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -96,7 +97,7 @@ class LocalStore:
 
     def open(self, name: str) -> BinaryIO:
         """A file to be read anywhere. Raises KeyError."""
-        with self._failing(name, reading=True), suppress(FileNotFoundError):
+        with self._failing(name, reading=True), suppress(*_NO_FILE):
             return (self.root / name).open("rb")
         raise KeyError(name)
 
