@@ -127,7 +127,9 @@ class OipJson:
         request = self._request(body[:length] if length < len(body) else body)
         told = _Parameters(request.parameters, "the request")
         wanted = self._wanted(request.outputs or (), told)
-        tensors = _tensors_of(request.inputs, memoryview(body)[length:])
+        inputs = request.inputs
+        self._tensors.refuse_others((part.name for part in inputs), len(inputs))
+        tensors = _tensors_of(inputs, memoryview(body)[length:])
         return Asked(
             self._tensors.accept(tensors, max_rows=max_rows),
             wanted,

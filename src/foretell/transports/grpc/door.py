@@ -13,6 +13,8 @@ from foretell.transports.grpc.standard import (
 )
 from foretell.transports.grpc.wire import Wire
 
+_ROW_OVERHEAD_BYTES = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class GrpcLimits:
@@ -20,6 +22,11 @@ class GrpcLimits:
 
     max_message_bytes: int = 64 * 2**20
     max_rows: int = 100_000
+
+    @property
+    def max_overhead_bytes(self) -> int:
+        """What parsing may make of a message beside its bytes: as much again, or 1 KiB a row."""
+        return max(self.max_message_bytes, _ROW_OVERHEAD_BYTES * self.max_rows)
 
 
 def grpc_door(dataplane: DataPlane, catalogue: Catalogue, limits: GrpcLimits) -> Wire:
@@ -34,4 +41,8 @@ def grpc_door(dataplane: DataPlane, catalogue: Catalogue, limits: GrpcLimits) ->
     }
     for package in REFLECTIONS:
         methods |= ReflectionService(package, services).methods()
-    return Wire(methods, max_message_bytes=limits.max_message_bytes)
+    return Wire(
+        methods,
+        max_message_bytes=limits.max_message_bytes,
+        max_overhead_bytes=limits.max_overhead_bytes,
+    )

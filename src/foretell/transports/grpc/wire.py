@@ -10,6 +10,7 @@ Rules:
 3. `grpc-timeout` becomes the call's deadline; a client that leaves cancels what runs for it.
 4. Messages are compressed with gzip or not at all; a client that sends gzip and reads it gets
    answers longer than a packet compressed. A stream's headers tell that before its answers.
+5. A message is parsed when it is known that this takes no more memory than its limits allow.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from foretell.errors import DeadlineExceeded, ForetellError
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
 from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure, too_large
 from foretell.transports.grpc.gzipped import PACKET, packed, unpacked
+from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
 
 _log = logging.getLogger("foretell.grpc")
 
@@ -119,9 +121,12 @@ Methods = Mapping[str, Unary | Streaming]
 class Wire:
     """An ASGI application for native gRPC calls of `methods`."""
 
-    def __init__(self, methods: Methods, *, max_message_bytes: int) -> None:
+    def __init__(
+        self, methods: Methods, *, max_message_bytes: int, max_overhead_bytes: int
+    ) -> None:
         self._methods = methods
         self._most = max_message_bytes
+        self._most_overhead = max_overhead_bytes
         self.table: dict[str, ASGIApp] = dict.fromkeys(methods, self)
 
     def owns(self, scope: Scope) -> bool:
@@ -190,6 +195,8 @@ class Wire:
             payload = body[_FRAME:]
             if body[0]:
                 payload = await self._unpacked(body[0], payload, rpc)
+            if len(payload) > LOOKED_AT_BYTES:
+                await weigh(payload, method.request, self._most_overhead)
             message = self._parsed(method.request, payload)
         else:
             first = {"type": "http.request", "body": body}
@@ -252,6 +259,8 @@ class Wire:
                 del kept[: size + _FRAME]
                 if flag:
                     payload = await self._unpacked(flag, payload, rpc)
+                if len(payload) > LOOKED_AT_BYTES:
+                    await weigh(payload, request, self._most_overhead)
                 yield self._parsed(request, payload)
         if kept:
             raise _cut()
