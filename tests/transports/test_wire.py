@@ -297,11 +297,3 @@ def test_a_call_is_known_by_its_content_type(kind: str, version: str, owned: boo
         "headers": [(b"content-type", kind.encode())],
     }
     assert WIRE.owns(scope) is owned
-
-
-def test_binary_metadata_is_decoded_padded_or_not() -> None:
-    rpc = Rpc({b"a-bin": b"AAE", b"b-bin": b"AAE=", b"c-bin": b"%"}, asyncio.Queue().get)
-    assert rpc.binary(b"a-bin") == rpc.binary(b"b-bin") == b"\0\1"
-    assert rpc.binary(b"d-bin") is None
-    with pytest.raises(Exception, match="not base64"):
-        rpc.binary(b"c-bin")

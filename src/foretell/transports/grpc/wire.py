@@ -16,10 +16,8 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import binascii
 import logging
 import time
-from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -77,18 +75,6 @@ class Rpc:
         if told.get(b"grpc-encoding") != b"gzip":
             return False
         return b"gzip" in told.get(b"grpc-accept-encoding", b"")
-
-    def binary(self, name: bytes) -> bytes | None:
-        """The metadata called `name`, which ends in `-bin`. Raises GrpcRefusal."""
-        value = self.told.get(name)
-        if value is None:
-            return None
-        try:
-            return b64decode(value + b"=" * (-len(value) % 4), validate=True)
-        except binascii.Error:
-            raise GrpcRefusal(
-                Code.INVALID_ARGUMENT, f"the metadata {name.decode('latin-1')} is not base64"
-            ) from None
 
     async def unless_gone(self, work: Awaitable[_Result]) -> _Result:
         """What `work` returns, cancelled when the client leaves. Raises ClientGone.
