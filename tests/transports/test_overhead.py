@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from foretell.codecs import messages
 from foretell.errors import TooLarge
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits
 from foretell.transports.grpc.errors import Code
 from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh, weighed
@@ -80,7 +81,7 @@ def test_what_would_become_huge_is_refused_before_it_is_parsed(
 
     request = Unparsed(name)
     method = Streaming(request, many) if streamed else Unary(request, one)
-    wire = Wire({"/n.S/M": method}, max_message_bytes=2**26, max_overhead_bytes=MOST)
+    wire = Wire({"/n.S/M": method}, Bodies(2**28), max_message_bytes=2**26, max_overhead_bytes=MOST)
     sent = frame(gzip.compress(payload, 1), 1) if packed else frame(payload)
     answer = Told(asyncio.run(call("/n.S/M", sent, wire=wire, grpc_encoding="gzip")))
     assert answer.code == Code.RESOURCE_EXHAUSTED
@@ -146,6 +147,8 @@ def test_short_messages_are_not_looked_at() -> None:
     async def one(request: Any, __: Rpc) -> bytes:
         return str(len(request.instances)).encode()
 
-    wire = Wire({"/n.S/M": Unary(kind, one)}, max_message_bytes=2**26, max_overhead_bytes=0)
+    wire = Wire(
+        {"/n.S/M": Unary(kind, one)}, Bodies(2**28), max_message_bytes=2**26, max_overhead_bytes=0
+    )
     sent = asyncio.run(call("/n.S/M", frame(payload), wire=wire))
     assert b"%d" % (LOOKED_AT_BYTES // 2) in sent[1]["body"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from foretell.codecs import messages
 from foretell.errors import InvalidInput, NotReady
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.errors import Code, failure
 from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary, Wire
 
@@ -59,7 +60,7 @@ METHODS: Methods = {
     "/n.S/All": Streaming(NOTE, echo_all),
     "/n.S/Twice": Streaming(NOTE, echo_twice),
 }
-WIRE = Wire(METHODS, max_message_bytes=MOST, max_overhead_bytes=MOST)
+WIRE = Wire(METHODS, Bodies(10 * MOST), max_message_bytes=MOST, max_overhead_bytes=MOST)
 
 
 class Told:

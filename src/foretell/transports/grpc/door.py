@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc import inference, prediction
 from foretell.transports.grpc.standard import (
     HEALTH,
@@ -29,7 +30,9 @@ class GrpcLimits:
         return max(self.max_message_bytes, _ROW_OVERHEAD_BYTES * self.max_rows)
 
 
-def grpc_door(dataplane: DataPlane, catalogue: Catalogue, limits: GrpcLimits) -> Wire:
+def grpc_door(
+    dataplane: DataPlane, catalogue: Catalogue, limits: GrpcLimits, bodies: Bodies
+) -> Wire:
     """An ASGI application that answers gRPC calls for the models of `dataplane`."""
     own = (prediction.SERVICE, inference.SERVICE)
     reflections = tuple(f"{package}.ServerReflection" for package in REFLECTIONS)
@@ -43,6 +46,7 @@ def grpc_door(dataplane: DataPlane, catalogue: Catalogue, limits: GrpcLimits) ->
         methods |= ReflectionService(package, services).methods()
     return Wire(
         methods,
+        bodies,
         max_message_bytes=limits.max_message_bytes,
         max_overhead_bytes=limits.max_overhead_bytes,
     )
