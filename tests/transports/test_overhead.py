@@ -35,21 +35,21 @@ def part(tag: int, content: bytes, *, overlong: bool = False) -> bytes:
 
 
 BOMBS = {
-    "rows": (BATCH, b"\x0a\x00" * 2**21),
-    "inputs": (INFER, b"\x2a\x00" * 2**21),
-    "outputs": (INFER, b"\x32\x00" * 2**21),
-    "raw contents": (INFER, b"\x3a\x00" * 2**21),
-    "parameters": (INFER, b"\x22\x00" * 2**21),
-    "texts": (INFER, part(0x2A, part(0x2A, b"\x42\x00" * 2**21))),
-    "texts with long tags": (INFER, part(0x2A, part(0x2A, b"\xc2\x00\x00" * 2**21))),
-    "packed numbers": (INFER, part(0x2A, part(0x2A, part(0x1A, bytes(2**23))))),
-    "bare numbers": (INFER, part(0x2A, part(0x2A, b"\x18\x00" * 2**21))),
-    "sizes": (INFER, part(0x2A, part(0x1A, bytes(2**23)))),
-    "fields nobody knows": (INFER, b"\x78\x00" * 2**21),
-    "rows behind a cut": (BATCH, b"\x0a\x00" * 2**21 + b"\x0a"),
+    "rows": (BATCH, b"\x0a\x00" * 2**19),
+    "inputs": (INFER, b"\x2a\x00" * 2**19),
+    "outputs": (INFER, b"\x32\x00" * 2**19),
+    "raw contents": (INFER, b"\x3a\x00" * 2**19),
+    "parameters": (INFER, b"\x22\x00" * 2**19),
+    "texts": (INFER, part(0x2A, part(0x2A, b"\x42\x00" * 2**19))),
+    "texts with long tags": (INFER, part(0x2A, part(0x2A, b"\xc2\x00\x00" * 2**19))),
+    "packed numbers": (INFER, part(0x2A, part(0x2A, part(0x1A, bytes(2**21))))),
+    "bare numbers": (INFER, part(0x2A, part(0x2A, b"\x18\x00" * 2**19))),
+    "sizes": (INFER, part(0x2A, part(0x1A, bytes(2**21)))),
+    "fields nobody knows": (INFER, b"\x78\x00" * 2**19),
+    "rows behind a cut": (BATCH, b"\x0a\x00" * 2**19 + b"\x0a"),
     "in contents with a long tag": (
         INFER,
-        part(0x2A, part(0x2A, b"\x42\x00" * 2**21, overlong=True)),
+        part(0x2A, part(0x2A, b"\x42\x00" * 2**19, overlong=True)),
     ),
 }
 
@@ -81,7 +81,9 @@ def test_what_would_become_huge_is_refused_before_it_is_parsed(
 
     request = Unparsed(name)
     method = Streaming(request, many) if streamed else Unary(request, one)
-    wire = Wire({"/n.S/M": method}, Bodies(2**28), max_message_bytes=2**26, max_overhead_bytes=MOST)
+    wire = Wire(
+        {"/n.S/M": method}, Bodies(2**28), max_message_bytes=2**26, max_overhead_bytes=2**24
+    )
     sent = frame(gzip.compress(payload, 1), 1) if packed else frame(payload)
     answer = Told(asyncio.run(call("/n.S/M", sent, wire=wire, grpc_encoding="gzip")))
     assert answer.code == Code.RESOURCE_EXHAUSTED
@@ -130,7 +132,7 @@ def test_others_have_their_turn_while_a_message_is_looked_at() -> None:
 
         waiting = asyncio.ensure_future(others())
         with pytest.raises(TooLarge):
-            await weigh(BOMBS["texts"][1], messages.message(INFER), MOST)
+            await weigh(BOMBS["texts"][1], messages.message(INFER), 2**24)
         looking = False
         await waiting
         return silence

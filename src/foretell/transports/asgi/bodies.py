@@ -86,6 +86,11 @@ class HeldInTurn:
         self._current = Held(bodies)
         self._whole: deque[Held] = deque()
 
+    @property
+    def unanswered(self) -> int:
+        """How many whole messages are still to be answered."""
+        return len(self._whole)
+
     def add(self, size: int) -> None:
         """Hold `size` bytes more of the message that is coming. Raises Overloaded."""
         self._current.add(size)

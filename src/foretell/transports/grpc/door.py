@@ -6,6 +6,7 @@ from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc import inference, prediction
+from foretell.transports.grpc.leaving import Leaving, never
 from foretell.transports.grpc.standard import (
     HEALTH,
     REFLECTIONS,
@@ -31,16 +32,24 @@ class GrpcLimits:
 
 
 def grpc_door(
-    dataplane: DataPlane, catalogue: Catalogue, limits: GrpcLimits, bodies: Bodies
+    dataplane: DataPlane,
+    catalogue: Catalogue,
+    limits: GrpcLimits,
+    bodies: Bodies,
+    *,
+    leaving: Leaving = never,
 ) -> Wire:
-    """An ASGI application that answers gRPC calls for the models of `dataplane`."""
+    """An ASGI application that answers gRPC calls for the models of `dataplane`.
+
+    `leaving` says whether the server is stopping: it is asked now and then, and ends streams.
+    """
     own = (prediction.SERVICE, inference.SERVICE)
     reflections = tuple(f"{package}.ServerReflection" for package in REFLECTIONS)
     services = (*own, HEALTH, *reflections)
     methods = {
         **prediction.PredictionService(dataplane, max_rows=limits.max_rows).methods(),
         **inference.InferenceService(dataplane, catalogue, max_rows=limits.max_rows).methods(),
-        **HealthService(catalogue, services).methods(),
+        **HealthService(catalogue, services, leaving).methods(),
     }
     for package in REFLECTIONS:
         methods |= ReflectionService(package, services).methods()
@@ -49,4 +58,5 @@ def grpc_door(
         bodies,
         max_message_bytes=limits.max_message_bytes,
         max_overhead_bytes=limits.max_overhead_bytes,
+        leaving=leaving,
     )

@@ -10,7 +10,8 @@ Rules:
 3. `grpc-timeout` becomes the call's deadline; a client that leaves cancels what runs for it.
 4. Messages are compressed with gzip or not at all; a client that sends gzip and reads it gets
    answers longer than a packet compressed. A stream's headers tell that before its answers.
-5. A message is parsed when it is known that this takes no more memory than its limits allow.
+5. Streams end when the server leaves (`leaving`).
+6. A message is parsed when it is known that this takes no more memory than its limits allow.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held, HeldI
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
 from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure, too_large
 from foretell.transports.grpc.gzipped import PACKET, unpacked
+from foretell.transports.grpc.leaving import Leaving, Stream, Streams, left, never
 from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
 from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, Reply, refuse
 
@@ -105,9 +107,16 @@ class Wire:
     """An ASGI application for native gRPC calls of `methods`."""
 
     def __init__(
-        self, methods: Methods, bodies: Bodies, *, max_message_bytes: int, max_overhead_bytes: int
+        self,
+        methods: Methods,
+        bodies: Bodies,
+        *,
+        max_message_bytes: int,
+        max_overhead_bytes: int,
+        leaving: Leaving = never,
     ) -> None:
         self._methods = methods
+        self._streams = Streams(leaving)
         self._bodies = bodies
         self._most = max_message_bytes
         self._most_overhead = max_overhead_bytes
@@ -197,7 +206,8 @@ class Wire:
         else:
             first = {"type": "http.request", "body": body}
             with HeldInTurn(self._bodies) as held:
-                incoming = self._incoming(method.request, rpc, first, held)
+                stream = Stream(held, None)
+                incoming = self._incoming(method.request, rpc, stream, first)
                 message = await anext(incoming, None)
                 if message is None or await anext(incoming, None) is not None:
                     raise _not_one()
@@ -226,27 +236,35 @@ class Wire:
 
     async def _answer_many(self, method: Streaming, rpc: Rpc, reply: Reply) -> None:
         with HeldInTurn(self._bodies) as held:
-            answers = method.answer(self._incoming(method.request, rpc, None, held), rpc)
+            stream = Stream(held, _on_the_loop(rpc.deadline))
+            answers = method.answer(self._incoming(method.request, rpc, stream), rpc)
             try:
-                async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
-                    async for answer in answers:
-                        await reply.message(answer)
-                        held.answer()
+                with self._streams.opened(stream):
+                    async with stream.limit:
+                        async for answer in answers:
+                            await reply.message(answer)
+                            held.answer()
             except TimeoutError:
+                if stream.is_to_end:
+                    raise left() from None
                 raise DeadlineExceeded("the deadline passed before the stream ended") from None
             finally:
                 await _closed(answers)
         await reply.end(rpc.trailers)
 
     async def _incoming(
-        self, request: Any, rpc: Rpc, first: Message | None, held: HeldInTurn
+        self, request: Any, rpc: Rpc, stream: Stream, first: Message | None = None
     ) -> AsyncIterator[Any]:
-        """The messages as they come. Raises GrpcRefusal, TooLarge, Overloaded, ClientGone."""
-        kept = bytearray()
+        """The messages as they come.
+
+        Raises GrpcRefusal, TooLarge, Overloaded, ClientGone, and NotReady when the server leaves.
+        """
+        kept, held = bytearray(), stream.held
         more = True
         while more:
+            stream.reading = True
             event = first if first is not None else await rpc._receive()
-            first = None
+            stream.reading, first = False, None
             if event["type"] == "http.disconnect":
                 raise ClientGone
             part = event.get("body", b"")
@@ -255,6 +273,8 @@ class Wire:
                 held.add(len(part))
             more = event.get("more_body", False)
             while len(kept) >= FRAME:
+                if stream.is_to_end:
+                    raise left()
                 size = int.from_bytes(kept[1:FRAME], "big")
                 if size > self._most:
                     raise too_large(size, self._most)
