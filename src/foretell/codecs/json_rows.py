@@ -137,7 +137,7 @@ class JsonRows:
                 if len(found) < _BULK_ROWS:
                     return Batch.from_rows(inputs, [_as_tuple(row) for row in found])
                 return Batch.from_values(inputs, len(found), self._by_column(found))
-        return Batch.from_rows(inputs, self._judge_rows(_untyped(body), max_rows))
+        return Batch.from_accepted(inputs, self._judge_rows(_untyped(body), max_rows))
 
     def _by_column(self, rows: list[Any]) -> Iterator[Iterable[Any]]:
         """The values of each input; a row is taken apart only when objects and arrays mix."""

@@ -84,7 +84,7 @@ class ScoringBodies:
                 accepted.append(self.signature.accept_row(self._row(row)))
             except InvalidInput as error:
                 raise error.at_row(number) from None
-        return Batch.from_rows(self.signature.inputs, accepted)
+        return Batch.from_accepted(self.signature.inputs, accepted)
 
     def _row(self, value: object) -> dict[str, Any] | list[Any]:
         """A row by name or in order; the bare value of a model's only input becomes one."""
