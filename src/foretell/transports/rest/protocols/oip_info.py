@@ -17,7 +17,7 @@ from foretell.engine.catalogue import EXTENSIONS, NAME, Catalogue, Statistics
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import InvalidInput, TooLarge
 from foretell.transports.rest.errors import HttpRefusal
-from foretell.transports.rest.health import refuse_unready
+from foretell.transports.rest.health import refuse_unready, with_heads
 
 _REST_EXTENSIONS = sorted((*EXTENSIONS, "classification"))
 
@@ -45,7 +45,7 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
     _add_server(router, dataplane, catalogue)
     _add_repository(router, catalogue)
     _add_models(router, catalogue)
-    return router
+    return with_heads(router)
 
 
 def _add_server(router: APIRouter, dataplane: DataPlane, catalogue: Catalogue) -> None:

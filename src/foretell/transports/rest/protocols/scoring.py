@@ -26,7 +26,7 @@ from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import Told
 from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import Reply, is_read_as_json, media_type
-from foretell.transports.rest.health import refuse_unready
+from foretell.transports.rest.health import refuse_unready, with_heads
 from foretell.transports.rest.hot import RestLimits
 from foretell.transports.rest.protocols.posted import PostedRoutes, Posting
 
@@ -120,4 +120,4 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
         """The version of Foretell, as plain text (MLflow)."""
         return Response(catalogue.version, media_type="text/plain")
 
-    return router
+    return with_heads(router)
