@@ -221,6 +221,9 @@ class ClientSettings(Readable):
     attempts: Annotated[
         int, Field(ge=1, le=100, description="How often a call may be sent in all")
     ] = 4
+    max_reply_bytes: Annotated[
+        int, Field(ge=1, lt=2**31, description="The largest answer that is taken, in bytes")
+    ] = 256 * 2**20
     cafile: Annotated[
         Path | None, Field(description="PEM certificates of the authorities to trust over TLS")
     ] = None
