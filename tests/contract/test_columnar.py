@@ -366,6 +366,18 @@ def test_spoilt_bodies_get_a_refusal_of_the_one_shape(client: httpx.Client, form
     assert ask(client, "/batch_predict", form, body).status_code == 200
 
 
+@pytest.mark.parametrize("accept", [",,,", ",", " , ,\t", "", " "])
+def test_an_accept_of_empty_elements_leaves_the_choice(accept: str) -> None:
+    told = {b"content-type": b"text/csv", b"accept": accept.encode()}
+    assert negotiated(told).content_type == b"text/csv"
+
+
+@pytest.mark.parametrize("accept", [", application/json,", "text/html,,application/json"])
+def test_empty_elements_of_an_accept_are_passed_over(accept: str) -> None:
+    told = {b"content-type": b"text/csv", b"accept": accept.encode()}
+    assert negotiated(told).content_type == b"application/json"
+
+
 @given(accept=st.text("abjson/*;q=0.1, text/csv", max_size=40) | st.text(max_size=20))
 def test_whatever_accept_says_there_is_a_form_or_a_refusal(accept: str) -> None:
     told = {b"content-type": b"text/csv", b"accept": accept.encode()}
