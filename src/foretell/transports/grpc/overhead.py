@@ -31,6 +31,7 @@ _TEXT = 64
 _MESSAGE = 128
 _NUMBER = 16
 _PAUSE = 2**20
+_PIECE = 2**20  # of packed numbers, which may be all of a message
 _VARINT, _LENGTH = 0, 2
 _FIXED = {1: 8, 5: 4}
 _CONTINUED = bytes(range(128, 256))
@@ -110,9 +111,11 @@ def weighed(payload: bytes, request: Any, most: int) -> Iterator[None]:
                         levels.append((fields, end))
                         fields, end = _fields(field.within), at + size
                     else:
-                        if field.varints:
-                            left -= _NUMBER * _count(payload[at : at + size])
-                        at += size
+                        stop = at + size
+                        while field.varints and at < stop and left >= 0:
+                            left -= _NUMBER * _count(payload[at : min(at + _PIECE, stop)])
+                            at += _PIECE
+                        at = stop
                 else:
                     left -= _FIELD
                     at = _varint(payload, at)[1] if kind == _VARINT else at + _FIXED.get(kind, 0)
