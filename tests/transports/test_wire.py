@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.codecs import messages
@@ -131,6 +131,7 @@ def test_one_message_is_answered_by_one() -> None:
     assert answer.trailers[b"answered-bin"] == b"AAE"
 
 
+@settings(deadline=None)  # each example has an event loop of its own
 @given(st.lists(st.text(max_size=20), max_size=5), st.data())
 def test_frames_may_come_in_any_pieces(texts: list[str], data: Any) -> None:
     body = b"".join(frame(note(text)) for text in texts)
