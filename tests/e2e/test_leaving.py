@@ -12,14 +12,18 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import grpc
 import httpx
 import pytest
 
+from foretell.codecs import messages
 from tests.e2e.test_load import until
 from tests.servers import Server, running, start
+from tests.stubs import stub
 
 pytestmark = pytest.mark.slow
 
+SERVING, NOT_SERVING = 1, 2
 BODY = json.dumps({"features": [35.0, 24, 65.5, 1572.0]})
 
 
@@ -112,3 +116,21 @@ def test_who_cannot_start_does_not_wait_for_clients(own_churn: Path) -> None:
     server = start(own_churn, "--drain-grace-s", "60")
     assert server.ended() == 1
     assert time.monotonic() - began < 30
+
+
+def test_a_watch_is_told_and_does_not_hold_a_server_that_stops(churn: Path) -> None:
+    """An open stream alone would hold it for all of --shutdown-timeout-s."""
+    request = messages.message("grpc.health.v1.HealthCheckRequest")()
+    with (
+        running(churn, "--workers", "2") as server,
+        grpc.insecure_channel(urlsplit(server.url).netloc) as channel,
+    ):
+        watch = stub(channel, "grpc.health.v1.Health").Watch(request)
+        assert next(watch).status == SERVING
+        server.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as ended:
+            assert [one.status for one in watch] == [NOT_SERVING]
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert server.ended() == 0
+        assert time.monotonic() - began < 15

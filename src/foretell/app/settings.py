@@ -107,6 +107,13 @@ class Settings(Readable):
     max_body_bytes: Annotated[
         int, Field(ge=1, description="The largest request body accepted, in bytes")
     ] = 64 * 2**20
+    max_body_bytes_in_flight: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="The most bytes of all bodies that a worker holds at a time before 429",
+        ),
+    ] = 256 * 2**20
     max_rows: Annotated[int, Field(ge=1, description="The most rows accepted in one request")] = (
         100_000
     )

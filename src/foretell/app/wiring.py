@@ -14,6 +14,7 @@ from foretell.engine.fleet import Fleet, load
 from foretell.engine.notice import Notice
 from foretell.engine.repository import Package
 from foretell.engine.switches import Switches
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
 from foretell.transports.rest.hot import RestLimits
@@ -56,11 +57,13 @@ def build(
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000, part_rows)
     dataplane = DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows), switches)
     catalogue = Catalogue(dataplane, notice, control=settings.model_control)
+    bodies = Bodies(settings.max_body_bytes_in_flight)
     messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)
     return RestApp(
         dataplane,
         catalogue,
         limits=RestLimits(settings.max_body_bytes, settings.max_rows),
+        bodies=bodies,
         version=version("foretell"),
-        beside=[grpc_door(dataplane, catalogue, messages)],
+        beside=[grpc_door(dataplane, catalogue, messages, bodies, leaving=lambda: notice.leaving)],
     )
