@@ -166,12 +166,15 @@ def serve(
     from foretell.app import wiring
     from foretell.app.serving import servers
     from foretell.app.serving.starting import find_packages, stop_quietly
+    from foretell.engine.notice import Notice
 
     stop_quietly()
     settings = Settings.read(flags.given(told), config=config)
     packages = find_packages(targets, settings)
     switches = wiring.switches_of(packages)
-    servers.run(functools.partial(wiring.build, packages, settings, switches), settings)
+    notice = Notice()
+    build = functools.partial(wiring.build, packages, settings, switches, notice)
+    servers.run(build, notice, settings)
 
 
 app.command()(flags.with_settings(Settings, serve))

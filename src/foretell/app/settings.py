@@ -146,6 +146,15 @@ class Settings(Readable):
         Path | None, Field(description="A PEM certificate chain: serve over TLS")
     ] = None
     keyfile: Annotated[Path | None, Field(description="The certificate's PEM private key")] = None
+    drain_grace_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            description="How long to go on serving after SIGTERM, not ready any more and closing "
+            "connections: at least what a load balancer takes to notice",
+        ),
+    ] = 0.25
     shutdown_timeout_s: Annotated[
         float,
         Field(gt=0, le=3600, description="How long requests in flight may take when stopping"),

@@ -45,7 +45,7 @@ class HealthService:
             on = self._catalogue.ready
         else:
             on = self._catalogue.is_ready(Target(service))
-        return "SERVING" if on and not self._leaving() else "NOT_SERVING"
+        return "SERVING" if on else "NOT_SERVING"
 
     async def _check(self, request: Any, _: Rpc) -> bytes:
         written: bytes = self._response(status=self._state(request.service)).SerializeToString()
@@ -64,6 +64,8 @@ class HealthService:
                     state = self._state(request.service)
                 except NotFound:
                     state = "SERVICE_UNKNOWN"
+                if leaving and state == "SERVING":
+                    state = "NOT_SERVING"
                 if state != last:
                     yield self._response(status=state).SerializeToString()
                 last = state

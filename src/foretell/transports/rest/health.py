@@ -18,6 +18,8 @@ _LOAD_RETRY_S = 1.0
 
 def refuse_unready(catalogue: Catalogue, target: Target | None = None) -> None:
     """Raise NotReady unless `target`, or every model, is in service. Raises NotFound."""
+    if catalogue.notice.stopping:
+        raise NotReady("the server is stopping; send this elsewhere", retry_after_s=_LOAD_RETRY_S)
     if target is None and not catalogue.ready:
         out = [one.name for one in catalogue.index() if one.state != "READY"]
         told = f"model {out[0]!r} was unloaded" if out else "no model is loaded yet"
