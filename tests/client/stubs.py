@@ -115,14 +115,18 @@ class Refusal(NamedTuple):
 
 @contextmanager
 def grpc_stub(
-    answer: Callable[[int], Refusal | None], *, credentials: grpc.ServerCredentials | None = None
+    answer: Callable[[int], Refusal | None],
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    compression: grpc.Compression | None = None,
 ) -> Iterator[Stub]:
-    """The same over gRPC, of grpcio's own server; None answers the call."""
+    """The same over gRPC, of grpcio's own server; None answers the call, in some 2 KB."""
     metadata = messages.message("inference.ModelMetadataResponse")(name="double", versions=["1"])
     metadata.inputs.add(name="x", datatype="FP64", shape=[-1])
     metadata.outputs.add(name="prediction", datatype="FP64", shape=[-1])
     result = messages.message("inference.ModelInferResponse")(model_name="double")
     result.model_version = "1"
+    result.parameters["filling"].string_param = " " * 2000
     result.outputs.add(name="prediction", datatype="FP64", shape=[1])
     result.raw_output_contents.append(struct.pack("<d", 2.0))
 
@@ -151,7 +155,7 @@ def grpc_stub(
         "ModelMetadata": grpc.unary_unary_rpc_method_handler(describe),
         "ModelInfer": grpc.unary_unary_rpc_method_handler(reply),
     }
-    server = grpc.server(ThreadPoolExecutor(8))
+    server = grpc.server(ThreadPoolExecutor(8), compression=compression)
     service = "inference.GRPCInferenceService"
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
     if credentials is None:

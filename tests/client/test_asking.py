@@ -156,13 +156,22 @@ def test_what_is_no_answer_or_description_of_ours_is_told(
         ask({"x": 1})
 
 
-def test_lists_that_form_no_tensor_are_a_mistake_of_the_rows(
+def test_lists_of_different_lengths_are_a_mistake_of_the_rows(
     ask: Callable[..., Predictions], server: Server
 ) -> None:
     field = Field("x", Datatype.FP64, shape=(-1,))
     server.versions = {"1": Signature((field,), DOUBLE.outputs)}
-    with pytest.raises(InvalidInput, match="cannot be sent as they are"):
+    with pytest.raises(InvalidInput, match="row 1: 'x' is an array of 2, but must be one of 1"):
         ask([[[1.0]], [[1.0, 2.0]]] * 20)
+    assert server.sent == []
+
+
+def test_texts_that_have_no_utf_8_are_a_mistake_of_the_rows(
+    ask: Callable[..., Predictions], server: Server
+) -> None:
+    server.versions = {"1": Signature((Field("x", Datatype.BYTES),), DOUBLE.outputs)}
+    with pytest.raises(InvalidInput, match="cannot be sent as they are"):
+        ask({"x": "\ud800"})
     assert server.sent == []
 
 

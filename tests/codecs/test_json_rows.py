@@ -93,7 +93,7 @@ def raw(change: str) -> bytes:
         (b'{"features": {"\xff": 1}}', "not valid JSON", None),
         (body(GOOD).replace(b'"a"', b'"\xff"'), "not valid JSON", None),
         (b"[" * 100_000, "nested too deeply", None),
-        (b'{"features":' * 50_000, "nested too deeply", None),
+        (b'{"features":' * 10_000, "nested too deeply", None),
         (b"[1]", "but must be an object", None),
         (b"null", "but must be an object", None),
         (body(GOOD | {"age": "35"}), "'age' is \"35\", but must be a number or null", "age"),

@@ -330,3 +330,17 @@ def test_classification_tells_the_greatest_values_of_each_row() -> None:
     assert classified(whole, 1, ["x", "y"]).values.tolist() == [["3:0"], ["200:0"]]
     with pytest.raises(InvalidInput, match="no greatest values"):
         classified(Tensor("p", BYTES, np.array(["a"], dtype=object)), 1, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "looked_at"),
+    [(["text", "text"] * 10**6, 2), (["other"] * 10**6, 1), (["text", "on", "x"] * 10**6, 3)],
+)
+def test_of_many_inputs_no_more_are_looked_at_than_there_can_be(
+    names: list[str], looked_at: int
+) -> None:
+    asked = iter(names)
+    with pytest.raises(InvalidInput, match=r"sent twice|there is no input"):
+        Tensors(MIXED).refuse_others(asked, len(names))
+    assert sum(1 for _ in asked) == len(names) - looked_at
+    Tensors(MIXED).refuse_others(["any name at all"], 1)  # it may be a matrix

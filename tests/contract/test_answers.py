@@ -137,11 +137,26 @@ def test_the_callers_request_id_comes_back(client: httpx.Client) -> None:
     assert len(ids) == 5
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/health", "/health/live", "/health/ready", "/models", "/models/churn", "/"),
+        *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/churn/ready", "/v2/models"),
+        *("/ping", "/version", "/v1/models/churn", "/models/nobody", "/v2/models/nobody/ready"),
+    ],
+)
+def test_head_answers_like_get_without_the_body(client: httpx.Client, path: str) -> None:
+    head, got = client.head(path), client.get(path)  # which would read what HEAD left behind
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.status_code == (404 if "nobody" in path else 200)
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert got.content
+
+
 def test_information_routes(client: httpx.Client) -> None:
     assert client.get("/health").json() == {"status": "healthy", "model_loaded": True}
     assert client.get("/health/live").json() == {"live": True}
     assert client.get("/health/ready").json() == {"ready": True}
-    assert client.head("/health/ready").status_code == 200
     assert client.get("/models").json() == {
         "default_model": "churn",
         "models": [

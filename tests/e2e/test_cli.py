@@ -1,6 +1,7 @@
 """The command line: pack and inspect, for people and for machines."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,58 @@ def test_a_misspelt_flag_names_the_nearest_one(tmp_path: Path) -> None:
     ended = run("serve", tmp_path, "--worker", "2")
     assert ended.returncode == 2
     assert "--workers" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["--version"], ["--help"], ["serve", "--help"], ["inspect", "."], ["inspect", ".", "--json"]],
+)
+@pytest.mark.parametrize("errors_too", [False, True])
+def test_output_that_cannot_be_written_is_told_in_a_sentence(
+    own_churn: Path, command: list[str], errors_too: bool
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "foretell", *command],
+            stdout=full,
+            stderr=full if errors_too else subprocess.PIPE,
+            text=True,
+            cwd=own_churn,
+            check=False,
+            timeout=120,
+        )
+    assert ended.returncode == 1
+    if not errors_too:
+        assert ended.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["inspect", b"caf\xe9"], 1),
+        (["inspect", b"caf\xe9", "--json"], 1),
+        (["predict", "http://127.0.0.1:9", b"caf\xe9", "[1]"], 2),
+        (["predict", "grpc://127.0.0.1:9", b"caf\xe9", "[1]"], 2),
+        (["predict", "grpc://127.0.0.1:9", "a", "[1]", "--version", b"\xff"], 2),
+        (["predict", b"http://caf\xe9:9", "a", "[1]"], 2),
+        (["predict", "http://127.0.0.1:9", "a", "[1]", "--api-key", b"caf\xe9"], 2),
+        (["serve", b"caf\xe9"], 1),
+    ],
+)
+def test_arguments_that_are_not_utf_8_are_told_of_in_a_sentence(
+    arguments: list[str | bytes], code: int
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "foretell", *arguments],
+        capture_output=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "FORETELL_CLIENT_ATTEMPTS": "1"},
+    )
+    told = ended.stderr.decode()
+    assert ended.returncode == code, told
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
 
 
 def test_the_version() -> None:

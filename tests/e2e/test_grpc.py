@@ -331,15 +331,7 @@ RETRYING = """{"methodConfig": [{"name": [{}], "retryPolicy": {
     "options",
     [
         pytest.param([("grpc.service_config", RETRYING)], id="retrying"),
-        pytest.param(
-            [],
-            id="plain",
-            marks=pytest.mark.xfail(
-                reason="a leaving worker closes a connection on which a call was just sent: about "
-                "one run in seven has an UNAVAILABLE",
-                strict=False,
-            ),
-        ),
+        pytest.param([], id="plain"),
     ],
 )
 def test_a_reload_of_two_workers_under_load_drops_no_call(churn: Path, options: Any) -> None:

@@ -54,6 +54,22 @@ def test_a_row_a_file_and_stdin_give_the_same(
     assert len(told["outputs"]["prediction"]) == 100
 
 
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_answers_that_cannot_be_written_are_told_in_a_sentence(
+    server: Server, how: list[str]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "foretell", "predict", server.url, "churn", ROW, *how],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
 def test_a_terminal_gets_a_table(server: Server) -> None:
     ours, theirs = pty.openpty()
     ended = subprocess.run(

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the c
 or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
 """
 
+import contextlib
 import functools
 import io
 import json
@@ -166,12 +167,15 @@ def serve(
     from foretell.app import wiring
     from foretell.app.serving import servers
     from foretell.app.serving.starting import find_packages, stop_quietly
+    from foretell.engine.notice import Notice
 
     stop_quietly()
     settings = Settings.read(flags.given(told), config=config)
     packages = find_packages(targets, settings)
     switches = wiring.switches_of(packages)
-    servers.run(functools.partial(wiring.build, packages, settings, switches), settings)
+    notice = Notice()
+    build = functools.partial(wiring.build, packages, settings, switches, notice)
+    servers.run(build, notice, settings)
 
 
 app.command()(flags.with_settings(Settings, serve))
@@ -290,7 +294,9 @@ app.command()(flags.with_settings(BatchSettings, batch))
 
 
 def _print_json(told: object) -> None:
-    typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    text = json.dumps(told, indent=2, ensure_ascii=False)
+    # What has no UTF-8, as in a file's name, goes out as JSON's own escape.
+    typer.echo(text.encode(errors="backslashreplace").decode())
 
 
 def main(args: list[str] | None = None) -> None:
@@ -300,20 +306,45 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _guarded(run: Callable[[], Any], arguments: list[str]) -> int:
+    """Run a command; every failure that is not a bug becomes a sentence and an exit code."""
     try:
-        run()
-    except ForetellError as error:
-        if "--json" in arguments:
-            where = {"field": error.field, "row": error.row}
-            told = {name: value for name, value in where.items() if value is not None}
-            _print_json({"error": error.message, "code": error.code, **told})
-        _stderr.print("[bold red]error:[/] ", end="")
-        _stderr.print(printable(error.message), markup=False)
-        return 2 if isinstance(error, BadSettings) else 1
+        return _told(run, as_json="--json" in arguments)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python must not complain again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read it has seen enough
         return 1
+    except OSError as error:
+        _drop_output()
+        what = "the output cannot be written" if error.filename is None else str(error.filename)
+        return _say(f"{what}: {error.strerror or error}", 1)
+
+
+def _told(run: Callable[[], Any], *, as_json: bool) -> int:
+    try:
+        run()
+    except ForetellError as error:
+        if as_json:
+            where = {"field": error.field, "row": error.row}
+            told = {name: value for name, value in where.items() if value is not None}
+            _print_json({"error": error.message, "code": error.code, **told})
+        return _say(error.message, 2 if isinstance(error, BadSettings) else 1)
+    except UnicodeEncodeError as error:
+        wrong = error.object[error.start : error.end]
+        if not any("\ud800" <= letter <= "\udfff" for letter in wrong):
+            return _say(f"the output cannot be written in {error.encoding}: it has {wrong!r}", 1)
+        return _say(f"{error.object!r} is no text in UTF-8; write it in UTF-8", 2)
     return 0
+
+
+def _say(message: str, code: int) -> int:
+    """Print what went wrong, as far as anybody reads it, and give back the exit code."""
+    with contextlib.suppress(OSError):
+        _stderr.print("[bold red]error:[/] ", end="")
+        _stderr.print(printable(message), markup=False)
+    return code
+
+
+def _drop_output() -> None:
+    """Let nothing more go out: Python must not complain again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

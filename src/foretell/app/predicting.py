@@ -37,6 +37,7 @@ def client_of(urls: str, settings: ClientSettings) -> Client:
         verify=settings.cafile or True,
         cert=settings.cert,
         retries=Retries(attempts=settings.attempts),
+        max_reply_bytes=settings.max_reply_bytes,
     )
 
 

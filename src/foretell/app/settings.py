@@ -107,6 +107,13 @@ class Settings(Readable):
     max_body_bytes: Annotated[
         int, Field(ge=1, description="The largest request body accepted, in bytes")
     ] = 64 * 2**20
+    max_body_bytes_in_flight: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="The most bytes of all bodies that a worker holds at a time before 429",
+        ),
+    ] = 256 * 2**20
     max_rows: Annotated[int, Field(ge=1, description="The most rows accepted in one request")] = (
         100_000
     )
@@ -139,6 +146,15 @@ class Settings(Readable):
         Path | None, Field(description="A PEM certificate chain: serve over TLS")
     ] = None
     keyfile: Annotated[Path | None, Field(description="The certificate's PEM private key")] = None
+    drain_grace_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            description="How long to go on serving after SIGTERM, not ready any more and closing "
+            "connections: at least what a load balancer takes to notice",
+        ),
+    ] = 0.25
     shutdown_timeout_s: Annotated[
         float,
         Field(gt=0, le=3600, description="How long requests in flight may take when stopping"),
@@ -214,6 +230,9 @@ class ClientSettings(Readable):
     attempts: Annotated[
         int, Field(ge=1, le=100, description="How often a call may be sent in all")
     ] = 4
+    max_reply_bytes: Annotated[
+        int, Field(ge=1, lt=2**31, description="The largest answer that is taken, in bytes")
+    ] = 256 * 2**20
     cafile: Annotated[
         Path | None, Field(description="PEM certificates of the authorities to trust over TLS")
     ] = None

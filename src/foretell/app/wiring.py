@@ -11,8 +11,10 @@ from foretell.core.planner import BatchLimits
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
+from foretell.engine.notice import Notice
 from foretell.engine.repository import Package
 from foretell.engine.switches import Switches
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
 from foretell.transports.rest.hot import RestLimits
@@ -38,9 +40,13 @@ def switches_of(packages: Sequence[Package]) -> Switches:
 
 
 def build(
-    packages: Sequence[Package], settings: Settings, switches: Switches | None = None
+    packages: Sequence[Package],
+    settings: Settings,
+    switches: Switches | None = None,
+    notice: Notice | None = None,
 ) -> RestApp:
     """The application for packages that were found already."""
+    notice = notice or Notice()
     loaded = [
         load(package, kind=settings.executor_of(package.manifest.name), threads=settings.threads)
         for package in packages
@@ -50,12 +56,14 @@ def build(
     part_rows = None if "max_batch_rows" in settings.model_fields_set else _PART_ROWS
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000, part_rows)
     dataplane = DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows), switches)
-    catalogue = Catalogue(dataplane, control=settings.model_control)
+    catalogue = Catalogue(dataplane, notice, control=settings.model_control)
+    bodies = Bodies(settings.max_body_bytes_in_flight)
     messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)
     return RestApp(
         dataplane,
         catalogue,
         limits=RestLimits(settings.max_body_bytes, settings.max_rows),
+        bodies=bodies,
         version=version("foretell"),
-        beside=[grpc_door(dataplane, catalogue, messages)],
+        beside=[grpc_door(dataplane, catalogue, messages, bodies, leaving=lambda: notice.leaving)],
     )

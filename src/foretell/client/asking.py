@@ -116,7 +116,7 @@ class Asking:
             signature, batch = self._judged(known, rows, version)
         try:
             request = self._language.ask(signature, batch, model, version)
-        except ValueError as error:  # lists of several sizes form no tensor, and the like
+        except ValueError as error:  # half a surrogate pair has no UTF-8, and the like
             raise InvalidInput(f"the rows cannot be sent as they are: {error}") from error
         try:
             reply = yield from self.calls.carry(request, deadline=deadline, key=key)

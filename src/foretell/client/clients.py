@@ -14,7 +14,7 @@ from foretell.client.asking import Asking, Language
 from foretell.client.balancing import Balance, Balancer, Urls, upstreams_of
 from foretell.client.calling import Calls, Steps, driven, driven_async
 from foretell.client.grpc_links import AsyncGrpcLink, GrpcLink
-from foretell.client.http_links import AsyncHttpLink, HttpLink, LinkOptions
+from foretell.client.http_links import MAX_REPLY_BYTES, AsyncHttpLink, HttpLink, LinkOptions
 from foretell.client.predictions import Predictions
 from foretell.client.rest import RestLanguage
 from foretell.client.retrying import Retries
@@ -37,7 +37,7 @@ class _Session(Generic[_Link]):
 class _Options(Generic[_Link]):
     """What both clients are made with, and remember."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         urls: Urls,
         *,
@@ -48,13 +48,14 @@ class _Options(Generic[_Link]):
         cert: str | Path | tuple[str | Path, str | Path] | None = None,
         http2: bool = False,
         retries: Retries | None = None,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         upstreams = upstreams_of(urls)
         self._urls = [upstream.url for upstream in upstreams]
         self._weights = {upstream.url: upstream.weight for upstream in upstreams}
         self._balance = balance
         self._timeout_s = _checked(timeout_s)
-        self._options = LinkOptions(api_key, verify, cert, http2)
+        self._options = LinkOptions(api_key, verify, cert, http2, max_reply_bytes)
         self._retries = retries or Retries()
         self._is_grpc = self._urls[0].startswith("grpc")
         if (verify is not True or cert is not None) and not any(
@@ -64,6 +65,10 @@ class _Options(Generic[_Link]):
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
             raise BadSettings(
                 "the api_key is empty or has what no header can hold, such as a line's end"
+            )
+        if not 0 < max_reply_bytes < 2**31:  # grpcio knows no more
+            raise BadSettings(
+                f"max_reply_bytes is {max_reply_bytes}, but must be between 1 and {2**31 - 1}"
             )
         self._closed = False
         self._session: _Session[_Link] | None = None
@@ -127,6 +132,7 @@ class Client(_Options[HttpLink | GrpcLink]):
     seconds; None waits as long as it takes. `api_key` is sent as a bearer token. `verify`: the PEM
     file of the authority to trust, or False for anybody's word (REST only); `cert`: a client
     certificate as PEM, or (PEM, key). `http2` speaks HTTP/2 only; `retries` says how patiently.
+    An answer of more than `max_reply_bytes` is not taken: TooLarge.
 
     May be used from several threads, and after a fork where it speaks REST. Close it, or use it
     in a `with` block. Raises BadSettings and MissingExtra.

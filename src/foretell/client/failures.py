@@ -85,6 +85,14 @@ def broken(url: str, why: object) -> NoAnswer:
     return NoAnswer(f"the connection to {url} ended before the answer: {why}")
 
 
+def too_long(url: str, most: int) -> TooLarge:
+    """The answer from `url` has more bytes than are taken."""
+    return TooLarge(
+        f"the answer from {url} is larger than {most} bytes; ask for fewer rows at a time, or "
+        "raise the client's max_reply_bytes"
+    )
+
+
 def late(url: str) -> DeadlineExceeded:
     """Nothing came from `url` in time."""
     return DeadlineExceeded(

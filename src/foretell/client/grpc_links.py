@@ -9,14 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from foretell.client.calling import Attempt, Kind, Outcome, Reply
+from foretell.client.failures import too_long
 from foretell.client.http_links import LinkOptions
 from foretell.client.rpc import outcome_of
 from foretell.errors import BadSettings, MissingExtra
 
 DEFAULT_PORT = 50051
+# So grpcio says of answers. Of what it was sent, a server's may: with its own limit, not unpacked.
+_TOO_LONG, _TOO_LONG_UNPACKED = "message larger than max", "Decompressed message larger than max"
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
     # who is out, and for how long, is the balancer's business
@@ -34,6 +36,7 @@ class GrpcLink:
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._grpc = _grpc()
         self._metadata = _metadata(options)
+        self._most = options.max_reply_bytes
         self._channels = _channels(self._grpc, self._grpc, options, urls)
 
     def exchange(self, attempt: Attempt) -> Outcome:
@@ -42,7 +45,7 @@ class GrpcLink:
         try:
             body = call(attempt.request.body, timeout=attempt.timeout_s, metadata=self._metadata)
         except self._grpc.RpcError as error:
-            return _failed(error, attempt.url)
+            return _failed(error, attempt.url, self._most)
         return Outcome(Kind.ANSWERED, Reply(body))
 
     def close(self) -> None:
@@ -57,6 +60,7 @@ class AsyncGrpcLink:
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._grpc = _grpc()
         self._metadata = _metadata(options)
+        self._most = options.max_reply_bytes
         self._channels = _channels(self._grpc, self._grpc.aio, options, urls)
 
     async def exchange(self, attempt: Attempt) -> Outcome:
@@ -67,7 +71,7 @@ class AsyncGrpcLink:
                 attempt.request.body, timeout=attempt.timeout_s, metadata=self._metadata
             )
         except self._grpc.RpcError as error:
-            return _failed(error, attempt.url)
+            return _failed(error, attempt.url, self._most)
         return Outcome(Kind.ANSWERED, Reply(body))
 
     async def close(self) -> None:
@@ -115,19 +119,22 @@ def _metadata(options: LinkOptions) -> tuple[tuple[str, str], ...]:
 def _channels(grpc: Any, flavour: Any, options: LinkOptions, urls: Iterable[str]) -> dict[str, Any]:
     """A channel for each URL, of grpcio's synchronous or asynchronous flavour."""
     credentials = _credentials(grpc, options)
+    told = (*_OPTIONS, ("grpc.max_receive_message_length", options.max_reply_bytes))
     made = {}
     for url in urls:
         parts = urlsplit(url)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         place = f"{host}:{parts.port or DEFAULT_PORT}"
         if parts.scheme == "grpcs":
-            made[url] = flavour.secure_channel(place, credentials, _OPTIONS)
+            made[url] = flavour.secure_channel(place, credentials, told)
         else:
-            made[url] = flavour.insecure_channel(place, _OPTIONS)
+            made[url] = flavour.insecure_channel(place, told)
     return made
 
 
-def _failed(error: Any, url: str) -> Outcome:
+def _failed(error: Any, url: str, most: int) -> Outcome:
     """What grpcio raised, as an outcome."""
-    trailers = error.trailing_metadata() or ()
-    return outcome_of(error.code().value[0], error.details() or "", trailers, url)
+    trailers, words = error.trailing_metadata() or (), error.details() or ""
+    if _TOO_LONG_UNPACKED in words or (_TOO_LONG in words and f" vs. {most})" in words):
+        return Outcome(Kind.ANSWERED, error=too_long(url, most))
+    return outcome_of(error.code().value[0], words, trailers, url)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foretell.client.calling import Attempt, Kind, Outcome
-from foretell.client.failures import broken, late, unreachable, untrusted
+from foretell.client.failures import broken, late, too_long, unreachable, untrusted
 from foretell.client.rest import outcome_of
 from foretell.errors import BadSettings, MissingExtra, NoAnswer
 
@@ -22,18 +22,24 @@ _CONNECT_S = 5.0
 """Who does not take a connection within this time is not there; another server is asked."""
 
 
+MAX_REPLY_BYTES = 256 * 2**20
+"""Four times the largest body of a server's defaults: answers may have more columns."""
+
+
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
     """How connections are made.
 
     `verify`: True trusts the usual authorities, a path those in that PEM file, False anybody.
-    `cert`: the client's own certificate and key, as one PEM file or two.
+    `cert`: the client's own certificate and key, as one PEM file or two. Of an answer no more
+    than `max_reply_bytes` are taken, unpacked.
     """
 
     api_key: str | None = None
     verify: bool | str | Path = True
     cert: str | Path | tuple[str | Path, str | Path] | None = None
     http2: bool = False
+    max_reply_bytes: int = MAX_REPLY_BYTES
 
 
 class _Left(dict[str, Any]):
@@ -60,6 +66,7 @@ class HttpLink:
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
+        self._most = options.max_reply_bytes
         self._clients = _clients(self._httpx, self._httpx.Client, options, urls)
 
     def exchange(self, attempt: Attempt) -> Outcome:
@@ -75,6 +82,8 @@ class HttpLink:
                     body += part
                     if timeout.over:
                         return Outcome(Kind.SILENT, error=late(attempt.url))
+                    if len(body) > self._most:
+                        return _too_long(attempt.url, self._most)
             finally:
                 response.close()
         except _failures(self._httpx) as error:
@@ -92,12 +101,13 @@ class AsyncHttpLink:
 
     A call that is cancelled just when httpcore's pool gives it a connection keeps that for ever,
     until there are none left. So calls wait for one here, and late ones are not cancelled: each
-    step of httpcore ends at the deadline by itself.
+    step of httpcore ends at the deadline by itself, and what comes of a body is looked at.
     """
 
     def __init__(self, options: LinkOptions, urls: Iterable[str]) -> None:
         self._httpx = _httpx()
         self._headers = _headers(options)
+        self._most = options.max_reply_bytes
         self._clients = _clients(self._httpx, self._httpx.AsyncClient, options, urls)
         self._room = {url: asyncio.Semaphore(_MOST_CONNECTIONS) for url in self._clients}
 
@@ -113,17 +123,31 @@ class AsyncHttpLink:
             return Outcome(Kind.SILENT, error=late(attempt.url))
         try:
             request = _request(self._httpx, attempt, self._headers, timeout)
-            response = await self._clients[attempt.url].send(request)
+            response = await self._clients[attempt.url].send(request, stream=True)
+            try:
+                body = bytearray()
+                async for part in response.aiter_bytes():
+                    body += part
+                    if timeout.over:
+                        return Outcome(Kind.SILENT, error=late(attempt.url))
+                    if len(body) > self._most:
+                        return _too_long(attempt.url, self._most)
+            finally:
+                await response.aclose()
         except _failures(self._httpx) as error:
             return _failed(self._httpx, error, attempt.url, late_by_now=timeout.over)
         finally:
             room.release()
-        return outcome_of(response.status_code, response.headers, response.content, attempt.url)
+        return outcome_of(response.status_code, response.headers, bytes(body), attempt.url)
 
     async def close(self) -> None:
         """Close all connections."""
         for client in self._clients.values():
             await client.aclose()
+
+
+def _too_long(url: str, most: int) -> Outcome:
+    return Outcome(Kind.ANSWERED, error=too_long(url, most))
 
 
 def _failures(httpx: Any) -> tuple[type[Exception], ...]:

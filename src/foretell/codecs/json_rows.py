@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from foretell.codecs.json_bounds import JsonBounds
 from foretell.core.batch import Batch, Row
 from foretell.core.field import Datatype, Field, spoken
 from foretell.core.signature import Signature
@@ -76,6 +77,7 @@ class JsonRows:
         types = [_plain_type(field) for field in signature.inputs]
         if None not in types and all(map(_is_plain_name, signature.input_names)):
             self._build_decoders(types)
+        self._bounds = JsonBounds(signature)
         self._encode = msgspec.json.Encoder().encode
         self._lay_out_answers()
 
@@ -109,7 +111,7 @@ class JsonRows:
             self._quick = itemgetter(self._prediction, self._probabilities[0])
 
     def decode_row(self, body: bytes) -> Row:
-        """The one row of a `/predict` body, accepted. Raises InvalidInput."""
+        """The one row of a `/predict` body, accepted. Raises InvalidInput, TooLarge."""
         try:
             if b'"features"' in body[:24]:
                 if self._wrapped is not None:
@@ -118,11 +120,13 @@ class JsonRows:
                 return _astuple(self._flat.decode(body))
         except _REFUSED:
             pass  # decided, and explained, below
+        self._bounds.check(body, max_rows=1)
         return self._judge_row(_untyped(body))
 
     def decode_rows(self, body: bytes, *, max_rows: int) -> Batch:
         """The rows of a `/batch_predict` body, accepted. Raises InvalidInput, TooLarge."""
         inputs = self.signature.inputs
+        self._bounds.check(body, max_rows=max_rows)
         if self._many is not None:
             try:
                 found = self._many.decode(body).inner
@@ -133,7 +137,7 @@ class JsonRows:
                 if len(found) < _BULK_ROWS:
                     return Batch.from_rows(inputs, [_as_tuple(row) for row in found])
                 return Batch.from_values(inputs, len(found), self._by_column(found))
-        return Batch.from_rows(inputs, self._judge_rows(_untyped(body), max_rows))
+        return Batch.from_accepted(inputs, self._judge_rows(_untyped(body), max_rows))
 
     def _by_column(self, rows: list[Any]) -> Iterator[Iterable[Any]]:
         """The values of each input; a row is taken apart only when objects and arrays mix."""

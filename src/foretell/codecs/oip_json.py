@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from foretell.codecs.json_bounds import JsonBounds
 from foretell.codecs.tensors import (
     Tensor,
     Tensors,
@@ -108,6 +109,7 @@ class OipJson:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self._tensors = Tensors(signature)
+        self._bounds = JsonBounds(signature)
         self._decode = msgspec.json.Decoder(_Request).decode
         self._encode = msgspec.json.Encoder().encode
         labels = signature.class_labels or ()
@@ -124,10 +126,14 @@ class OipJson:
             raise InvalidInput(
                 f"Inference-Header-Content-Length is {length}, but the body has {len(body)} bytes"
             )
-        request = self._request(body[:length] if length < len(body) else body)
+        text = body[:length] if length < len(body) else body
+        self._bounds.check(text, max_rows=max_rows)
+        request = self._request(text)
         told = _Parameters(request.parameters, "the request")
         wanted = self._wanted(request.outputs or (), told)
-        tensors = _tensors_of(request.inputs, memoryview(body)[length:])
+        inputs = request.inputs
+        self._tensors.refuse_others((part.name for part in inputs), len(inputs))
+        tensors = _tensors_of(inputs, memoryview(body)[length:])
         return Asked(
             self._tensors.accept(tensors, max_rows=max_rows),
             wanted,

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from foretell.codecs.json_bounds import JsonBounds
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch, Row
 from foretell.core.field import spoken
@@ -36,6 +37,7 @@ class ScoringBodies:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self._rows = JsonRows(signature)
+        self._bounds = JsonBounds(signature)
         self._encode = msgspec.json.Encoder().encode
 
     def decode_v1(self, body: bytes, *, max_rows: int) -> Batch:
@@ -52,6 +54,7 @@ class ScoringBodies:
                 return self._rows.decode_rows(body, max_rows=max_rows)
             except InvalidInput:
                 pass  # bare values, or something beside the instances: looked at below
+        self._bounds.check(body, max_rows=max_rows)
         told = _object(body)
         found = [key for key in keys if key in told]
         for key in told:
@@ -81,7 +84,7 @@ class ScoringBodies:
                 accepted.append(self.signature.accept_row(self._row(row)))
             except InvalidInput as error:
                 raise error.at_row(number) from None
-        return Batch.from_rows(self.signature.inputs, accepted)
+        return Batch.from_accepted(self.signature.inputs, accepted)
 
     def _row(self, value: object) -> dict[str, Any] | list[Any]:
         """A row by name or in order; the bare value of a model's only input becomes one."""

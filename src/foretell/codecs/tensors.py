@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -78,6 +78,24 @@ class Tensors:
         accepted = [field.accept_column(columns[field.name]) for field in inputs]
         return Batch.from_columns(inputs, [_owned(column) for column in accepted])
 
+    def refuse_others(self, names: Iterable[str], count: int) -> None:
+        """Raise InvalidInput for the first of `count` names that is no input, or comes again.
+
+        However many there are: it is among the first. One alone may be a matrix.
+        """
+        seen: dict[str, Field] = {}
+        for name in names if count > 1 else ():
+            seen[name] = self._input(name, seen)
+
+    def _input(self, name: str, seen: Container[str]) -> Field:
+        """The input of this name. Raises InvalidInput when there is none, or it was seen."""
+        place = self._places.get(name)
+        if place is None:
+            raise InvalidInput(f"there is no input '{name}'; {self._listed()}", field=name)
+        if name in seen:
+            raise InvalidInput(f"input '{name}' was sent twice", field=name)
+        return self.signature.inputs[place]
+
     def _is_matrix(self, tensor: Tensor) -> bool:
         """Whether this one tensor stands for all inputs."""
         if not self._wide or tensor.values.shape[1:] != (self._wide,):
@@ -87,14 +105,10 @@ class Tensors:
     def _by_name(self, tensors: Sequence[Tensor]) -> dict[str, Array]:
         columns: dict[str, Array] = {}
         for name, _, values in tensors:
-            place = self._places.get(name)
-            if place is None:
-                raise InvalidInput(f"there is no input '{name}'; {self._listed()}", field=name)
-            if name in columns:
-                raise InvalidInput(f"input '{name}' was sent twice", field=name)
+            field = self._input(name, columns)
             if values.ndim == 0:
                 raise InvalidInput(f"input '{name}' has no shape; send [rows, ...]", field=name)
-            scalar = not self.signature.inputs[place].shape and values.shape[1:] == (1,)
+            scalar = not field.shape and values.shape[1:] == (1,)
             columns[name] = values.reshape(-1) if scalar else values
         for name in self._places:
             if name not in columns:

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from foretell.core.field import Array, Datatype, Field, dense_datatype
+from foretell.errors import InvalidInput
 
 Row = tuple[Any, ...]
 
@@ -66,6 +67,15 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     @classmethod
     def from_rows(cls, fields: tuple[Field, ...], rows: Sequence[Row]) -> Batch:
         """A batch of tuples in the order of `fields`; nothing is converted yet."""
+        return cls(fields, len(rows), rows)
+
+    @classmethod
+    def from_accepted(cls, fields: tuple[Field, ...], rows: Sequence[Row]) -> Batch:
+        """A batch of rows that were accepted one by one, and must be alike to become columns.
+
+        Raises InvalidInput with field and row where a free size is not that of the first row.
+        """
+        refuse_ragged(fields, rows)
         return cls(fields, len(rows), rows)
 
     @classmethod
@@ -200,6 +210,23 @@ class Batch(msgspec.Struct, eq=False, gc=False):
 
     def __repr__(self) -> str:
         return f"Batch({self.n_rows} rows of {', '.join(f.name for f in self.fields)})"
+
+
+def refuse_ragged(fields: tuple[Field, ...], rows: Sequence[Row]) -> None:
+    """Raise InvalidInput for the first row whose arrays have another shape than the first's."""
+    for place, known in enumerate(fields):
+        if -1 not in known.shape:
+            continue
+        first = rows[0][place].shape if rows else ()
+        for number, row in enumerate(rows):
+            shape = row[place].shape
+            if shape != first:
+                sizes, wanted = (" x ".join(map(str, told)) for told in (shape, first))
+                raise InvalidInput(
+                    f"'{known.name}' is an array of {sizes}, but must be one of {wanted} as in the "
+                    "first row; send rows of other sizes apart",
+                    field=known.name,
+                ).at_row(number)
 
 
 def _are_narrow(fields: tuple[Field, ...]) -> bool:

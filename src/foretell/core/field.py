@@ -255,9 +255,12 @@ class Field:
             return [walk(inner, depth + 1) for inner in part]
 
         try:
-            return np.asarray(walk(value, 0), dtype=self.datatype.numpy)
+            array = np.asarray(walk(value, 0), dtype=self.datatype.numpy)
         except ValueError:
             raise self._refused(value) from None
+        if not self.fits(array.shape):  # ragged texts become an array of lists
+            raise self._refused(value)
+        return array
 
     def accept_column(self, column: Array) -> Array:
         """The column in this field's dtype, for `column` of shape (n, *shape).

@@ -13,6 +13,7 @@ from foretell.core.planner import BatchLimits
 from foretell.core.signature import Signature
 from foretell.engine.batcher import Tally
 from foretell.engine.dataplane import DataPlane
+from foretell.engine.notice import Notice
 from foretell.errors import Forbidden
 
 NAME = "foretell"
@@ -62,21 +63,23 @@ class Statistics:
 class Catalogue:
     """Tells of the models of a data plane; with `control`, puts them in and out of service."""
 
-    def __init__(self, dataplane: DataPlane, *, control: bool = False) -> None:
+    def __init__(self, dataplane: DataPlane, notice: Notice, *, control: bool = False) -> None:
         self.control = control
+        self.notice = notice
         self.version = version("foretell")
         self._dataplane = dataplane
         self._limits: BatchLimits = dataplane.limits
 
     @property
     def ready(self) -> bool:
-        """Whether there are models, and all of them are in service."""
+        """Whether there are models, all of them in service, and the server does not stop."""
         models = self._dataplane.fleet.models
-        return bool(models) and not self._dataplane.switches.any_off
+        return bool(models) and not self._dataplane.switches.any_off and not self.notice.stopping
 
     def is_ready(self, target: Target) -> bool:
-        """Whether this version is in service. Raises NotFound."""
-        return self._dataplane.switches.is_on(self._dataplane.fleet.resolve(target).name)
+        """Whether this version is in service, in a server that does not stop. Raises NotFound."""
+        model = self._dataplane.fleet.resolve(target).name
+        return self._dataplane.switches.is_on(model) and not self.notice.stopping
 
     def about(self, target: Target) -> ModelAbout:
         """The metadata of one version. Raises NotFound."""

@@ -9,12 +9,14 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 
-from foretell.app.serving import scheduling
+from foretell.app.serving import leaving, lingering, scheduling
 from foretell.app.serving.memory import keep_what_is_freed
 from foretell.app.settings import Settings
+from foretell.engine.notice import Notice
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
 from foretell.transports.rest.app import RestApp
 
@@ -30,8 +32,11 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _log = logging.getLogger("foretell.server")
 
 
-def run(factory: Factory, settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises ForetellError when the start fails."""
+def run(factory: Factory, notice: Notice, settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, of which `notice` tells first.
+
+    Raises ForetellError when the start fails.
+    """
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -41,7 +46,7 @@ def run(factory: Factory, settings: Settings) -> None:
         if "threads" in settings.model_fields_set or variable not in os.environ:
             os.environ[variable] = str(settings.threads)
     module, _, function = SERVERS[settings.server].partition(":")
-    getattr(import_module(module), function)(factory, settings)
+    getattr(import_module(module), function)(factory, notice, settings)
 
 
 def settled(factory: Factory) -> RestApp:
@@ -57,8 +62,13 @@ def settled(factory: Factory) -> RestApp:
     return app
 
 
-def run_h2corn(factory: Factory, settings: Settings) -> None:
+def run_h2corn(factory: Factory, notice: Notice, settings: Settings) -> None:
     """Serve with h2corn: HTTP/1.1, HTTP/2 and gRPC, workers, TLS."""
+    with leaving.announced(notice, settings.drain_grace_s):
+        _serve_with_h2corn(factory, notice, settings)
+
+
+def _serve_with_h2corn(factory: Factory, notice: Notice, settings: Settings) -> None:
     import h2corn
 
     report = _StartReport()
@@ -74,7 +84,7 @@ def run_h2corn(factory: Factory, settings: Settings) -> None:
             max_request_body_size=0,
             grpc=True,
         )
-        h2corn.serve(report.guard(factory), config, factory=True)
+        h2corn.serve(report.guard(factory, notice), config, factory=True)
     except OSError as error:
         raise _cannot_listen(error, settings) from error
     except ValueError as error:
@@ -94,10 +104,12 @@ class _StartReport:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def guard(self, factory: Factory) -> Callable[[], Callable[..., Awaitable[None]]]:
+    def guard(self, factory: Factory, notice: Notice) -> Callable[[], leaving.Entry]:
         """What makes the application's entry, with its failures reported."""
 
-        def build() -> Callable[..., Awaitable[None]]:
+        def build() -> leaving.Entry:
+            leaving.hear_signals()
+            notice.arrive()
             try:
                 app = settled(factory)
             except ForetellError as error:
@@ -107,7 +119,8 @@ class _StartReport:
                 os.write(self._write, f"the start failed: {error!r}".encode()[:4000])
             else:
                 scheduling.follow(app.dataplane)
-                return app.entry
+                lingering.linger(notice)
+                return leaving.closing(app.entry, notice)
             # An exception would cross the server's event loop and come out as a traceback.
             os._exit(1)
 
@@ -117,7 +130,7 @@ class _StartReport:
         told = os.read(self._read, 4096)
         if told:
             self.failure = told.decode(errors="replace")
-            os.kill(os.getpid(), signal.SIGTERM)
+            leaving.pass_on(signal.SIGTERM)
 
     def close(self) -> None:
         os.close(self._write)
@@ -125,7 +138,7 @@ class _StartReport:
         os.close(self._read)
 
 
-def run_uvicorn(factory: Factory, settings: Settings) -> None:
+def run_uvicorn(factory: Factory, notice: Notice, settings: Settings) -> None:
     """Serve with uvicorn: HTTP/1.1 and HTTP/1.0 in one process, REST only."""
     try:
         import uvicorn
@@ -141,7 +154,8 @@ def run_uvicorn(factory: Factory, settings: Settings) -> None:
         else {"host": host.strip("[]"), "port": int(port)}
     )
     config = uvicorn.Config(
-        settled(factory),
+        leaving.closing(settled(factory).entry, notice),
+        interface="asgi3",
         **place,
         log_level=settings.log_level,
         access_log=settings.access_log,
@@ -152,7 +166,21 @@ def run_uvicorn(factory: Factory, settings: Settings) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal that stopped it again once it has ended; it was answered then.
         signal.signal(stop, lambda *_: None)
-    server = uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        """Announces that it stops, and does so after the grace, or when told again."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            told_before = notice.stopping
+            notice.give(stopping=True)
+            if sig == signal.SIGTERM and not told_before:
+                end = threading.Timer(settings.drain_grace_s, super().handle_exit, (sig, frame))
+                end.daemon = True
+                end.start()
+            else:
+                super().handle_exit(sig, frame)
+
+    server = Server(config)
     try:
         server.run()
     except SystemExit as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from foretell.codecs.tables import arrow_tables, columns
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, refuse_ragged
 from foretell.core.field import Array, Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput
@@ -60,7 +60,7 @@ def batch_of(signature: Signature, rows: Any) -> Batch:
             raise error.at_row(number) from None
     if not accepted:
         raise InvalidInput("there are no rows; give at least one")
-    return Batch.from_rows(signature.inputs, accepted)
+    return Batch.from_accepted(signature.inputs, accepted)
 
 
 def _unmasked(rows: Any) -> Array:
@@ -83,6 +83,7 @@ def _cells(field: Field, series: Any) -> Array:
             values.append(field.accept(value))
         except InvalidInput as error:
             raise error.at_row(number) from None
+    refuse_ragged((field,), [(value,) for value in values])
     return np.array(values)
 
 

@@ -27,7 +27,7 @@ def read_lines(codec: JsonRows, body: bytes, *, max_rows: int) -> Batch:
         except InvalidInput as error:
             raise error.at_row(len(rows)) from None
     check_count(len(rows), max_rows)
-    return Batch.from_rows(codec.signature.inputs, rows)
+    return Batch.from_accepted(codec.signature.inputs, rows)
 
 
 def _lines(body: bytes) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from starlette.types import Message, Receive
 
 from foretell.errors import TooLarge
+from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 
 _MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
 _Result = TypeVar("_Result")
@@ -69,8 +70,8 @@ def refuse_declared(length: bytes, max_body_bytes: int) -> None:
         raise too_large(max_body_bytes)
 
 
-async def rest_of_body(first: Message, receive: Receive, max_body_bytes: int) -> bytes:
-    """The request body that begins with `first`. Raises TooLarge early, and ClientGone."""
+async def rest_of_body(first: Message, receive: Receive, max_body_bytes: int, held: Held) -> bytes:
+    """The request body that begins with `first`, held. Raises TooLarge, Overloaded, ClientGone."""
     message, chunks, size = first, [], 0
     while message["type"] != "http.disconnect":
         chunk: bytes = message.get("body", b"")
@@ -78,7 +79,10 @@ async def rest_of_body(first: Message, receive: Receive, max_body_bytes: int) ->
         size += len(chunk)
         if size > max_body_bytes:
             raise too_large(max_body_bytes)
-        if not message.get("more_body", False):
+        more = message.get("more_body", False)
+        if more or size > UNCOUNTED_BYTES:
+            held.add(len(chunk))
+        if not more:
             return b"".join(chunks)
         message = await receive()
     raise ClientGone

@@ -74,6 +74,7 @@ class InferenceService:
     ) -> Any:
         target = _target(request.model_name, request.model_version)
         tensors = self._tensors_of(target)
+        tensors.refuse_others((part.name for part in request.inputs), len(request.inputs))
         wanted = tensors.wanted(part.name for part in request.outputs)
         _refuse_unserved(request)
         batch = tensors.accept(tensors_of(request), max_rows=self._max_rows)

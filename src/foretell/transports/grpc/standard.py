@@ -13,21 +13,22 @@ from foretell.core.call import Target
 from foretell.engine.catalogue import Catalogue
 from foretell.errors import NotFound
 from foretell.transports.grpc.errors import Code
+from foretell.transports.grpc.leaving import LOOK_AGAIN_S, Leaving, left, never
 from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 
-LOOK_AGAIN_S = 0.2
-"""How often a watched state is looked at: whoever changed it may be another process."""
-
 
 class HealthService:
     """`grpc.health.v1.Health`: of the server (""), of its gRPC services, and of each model."""
 
-    def __init__(self, catalogue: Catalogue, services: tuple[str, ...]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, services: tuple[str, ...], leaving: Leaving = never
+    ) -> None:
         self._catalogue = catalogue
         self._services = services
+        self._leaving = leaving
         self._response = messages.message("grpc.health.v1.HealthCheckResponse")
 
     def methods(self) -> Methods:
@@ -51,17 +52,25 @@ class HealthService:
         return written
 
     async def _watch(self, requests: AsyncIterator[Any], rpc: Rpc) -> AsyncIterator[bytes]:
-        """The status now, and whenever it changes, until the client leaves."""
+        """The status now, and whenever it changes, until the client leaves, or the server does.
+
+        Clients of a server that leaves learn that it serves no more before the stream ends.
+        """
         last = ""
         async for request in requests:
             while True:
+                leaving = self._leaving()
                 try:
                     state = self._state(request.service)
                 except NotFound:
                     state = "SERVICE_UNKNOWN"
+                if leaving and state == "SERVING":
+                    state = "NOT_SERVING"
                 if state != last:
                     yield self._response(status=state).SerializeToString()
                 last = state
+                if leaving:
+                    raise left()
                 await rpc.unless_gone(asyncio.sleep(LOOK_AGAIN_S))
 
 

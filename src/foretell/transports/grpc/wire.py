@@ -10,15 +10,15 @@ Rules:
 3. `grpc-timeout` becomes the call's deadline; a client that leaves cancels what runs for it.
 4. Messages are compressed with gzip or not at all; a client that sends gzip and reads it gets
    answers longer than a packet compressed. A stream's headers tell that before its answers.
+5. Streams end when the server leaves (`leaving`).
+6. A message is parsed when it is known that this takes no more memory than its limits allow.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
 import logging
 import time
-from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,31 +28,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foretell.core.call import Call
 from foretell.errors import DeadlineExceeded, ForetellError
+from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held, HeldInTurn
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
 from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure, too_large
-from foretell.transports.grpc.gzipped import PACKET, packed, unpacked
+from foretell.transports.grpc.gzipped import PACKET, unpacked
+from foretell.transports.grpc.leaving import Leaving, Stream, Streams, left, never
+from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
+from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, Reply, refuse
 
 _log = logging.getLogger("foretell.grpc")
 
-CONTENT_TYPE = b"application/grpc"
-ENCODINGS = b"identity,gzip"
-_FRAME = 5
-_FLAGS = (b"\0", b"\1")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MOST_TIMEOUT_DIGITS = 8
 _OK = (b"grpc-status", b"0")
-_HEADERS = ((b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", ENCODINGS))
-_COMPRESSED = (b"grpc-encoding", b"gzip")
 _Result = TypeVar("_Result")
 
 
 class Rpc:
     """One call: who asks until when, and what goes out with the status."""
 
-    __slots__ = ("_receive", "deadline", "request_id", "told", "trailing")
+    __slots__ = ("_receive", "deadline", "held", "request_id", "told", "trailing")
 
     def __init__(self, told: Told, receive: Receive) -> None:
         self._receive = receive
+        self.held: Held | None = None
         self.told = told
         self.request_id = request_id_of(told)
         self.deadline: float | None = None
@@ -75,18 +74,6 @@ class Rpc:
         if told.get(b"grpc-encoding") != b"gzip":
             return False
         return b"gzip" in told.get(b"grpc-accept-encoding", b"")
-
-    def binary(self, name: bytes) -> bytes | None:
-        """The metadata called `name`, which ends in `-bin`. Raises GrpcRefusal."""
-        value = self.told.get(name)
-        if value is None:
-            return None
-        try:
-            return b64decode(value + b"=" * (-len(value) % 4), validate=True)
-        except binascii.Error:
-            raise GrpcRefusal(
-                Code.INVALID_ARGUMENT, f"the metadata {name.decode('latin-1')} is not base64"
-            ) from None
 
     async def unless_gone(self, work: Awaitable[_Result]) -> _Result:
         """What `work` returns, cancelled when the client leaves. Raises ClientGone.
@@ -119,9 +106,20 @@ Methods = Mapping[str, Unary | Streaming]
 class Wire:
     """An ASGI application for native gRPC calls of `methods`."""
 
-    def __init__(self, methods: Methods, *, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        methods: Methods,
+        bodies: Bodies,
+        *,
+        max_message_bytes: int,
+        max_overhead_bytes: int,
+        leaving: Leaving = never,
+    ) -> None:
         self._methods = methods
+        self._streams = Streams(leaving)
+        self._bodies = bodies
         self._most = max_message_bytes
+        self._most_overhead = max_overhead_bytes
         self.table: dict[str, ASGIApp] = dict.fromkeys(methods, self)
 
     def owns(self, scope: Scope) -> bool:
@@ -133,9 +131,9 @@ class Wire:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call, whatever happens."""
         rpc = Rpc(dict(scope["headers"]), receive)
-        reply = _Reply(send)
+        reply = Reply(send)
         if not is_grpc(rpc.told) or scope["method"] != "POST":
-            await _refuse(send)
+            await refuse(send)
             return
         try:
             method = self._method(scope, rpc)
@@ -155,6 +153,15 @@ class Wire:
                 f"the server failed; its log has the details under request {rpc.request_id}",
             )
             await reply.end(failure(refusal, rpc.request_id))
+        finally:
+            if rpc.held is not None:
+                rpc.held.free_all()
+
+    def _hold(self, rpc: Rpc, size: int) -> None:
+        """Hold so many bytes for a call with one message. Raises Overloaded."""
+        if rpc.held is None:
+            rpc.held = self._bodies.holding()
+        rpc.held.add(size)
 
     def _method(self, scope: Scope, rpc: Rpc) -> Unary | Streaming:
         """The method that was called, once its headers are understood. Raises GrpcRefusal."""
@@ -177,7 +184,7 @@ class Wire:
             )
         return method
 
-    async def _answer_one(self, method: Unary, rpc: Rpc, reply: _Reply) -> None:
+    async def _answer_one(self, method: Unary, rpc: Rpc, reply: Reply) -> None:
         if rpc.deadline is None:
             body = await self._whole(rpc)
         else:
@@ -186,17 +193,24 @@ class Wire:
                     body = await self._whole(rpc)
             except TimeoutError:
                 raise DeadlineExceeded("the deadline passed before the message came") from None
-        if len(body) - _FRAME == int.from_bytes(body[1:_FRAME], "big"):
-            payload = body[_FRAME:]
+        if len(body) - FRAME == int.from_bytes(body[1:FRAME], "big"):
+            payload = body[FRAME:]
             if body[0]:
                 payload = await self._unpacked(body[0], payload, rpc)
+                if len(payload) > UNCOUNTED_BYTES:
+                    self._hold(rpc, len(payload))
+            if len(payload) > LOOKED_AT_BYTES:
+                await weigh(payload, method.request, self._most_overhead)
             message = self._parsed(method.request, payload)
+            body = payload = b""  # the message has all of it
         else:
             first = {"type": "http.request", "body": body}
-            incoming = self._incoming(method.request, rpc, first)
-            message = await anext(incoming, None)
-            if message is None or await anext(incoming, None) is not None:
-                raise GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
+            with HeldInTurn(self._bodies) as held:
+                stream = Stream(held, None)
+                incoming = self._incoming(method.request, rpc, stream, first)
+                message = await anext(incoming, None)
+                if message is None or await anext(incoming, None) is not None:
+                    raise _not_one()
         await reply.only(await method.answer(message, rpc), rpc.trailers)
 
     async def _whole(self, rpc: Rpc) -> bytes:
@@ -213,45 +227,68 @@ class Wire:
                 parts.append(part)
                 size += len(part)
                 if size > PACKET:  # no need to wait for all of what is too large
-                    told = int.from_bytes(parts[0][1:_FRAME], "big")
-                    if max(told, size - _FRAME) > self._most:
-                        raise too_large(max(told, size - _FRAME), self._most)
+                    told = int.from_bytes(parts[0][1:FRAME], "big")
+                    if max(told, size - FRAME) > self._most:
+                        raise too_large(max(told, size - FRAME), self._most)
+                    if size > UNCOUNTED_BYTES:
+                        self._hold(rpc, len(part))
         return b"".join(parts)
 
-    async def _answer_many(self, method: Streaming, rpc: Rpc, reply: _Reply) -> None:
-        incoming = self._incoming(method.request, rpc, None)
-        answers = method.answer(incoming, rpc)
-        try:
-            async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
-                async for answer in answers:
-                    await reply.message(answer)
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the stream ended") from None
-        finally:
-            await _closed(answers)
+    async def _answer_many(self, method: Streaming, rpc: Rpc, reply: Reply) -> None:
+        with HeldInTurn(self._bodies) as held:
+            stream = Stream(held, _on_the_loop(rpc.deadline))
+            answers = method.answer(self._incoming(method.request, rpc, stream), rpc)
+            try:
+                with self._streams.opened(stream):
+                    async with stream.limit:
+                        async for answer in answers:
+                            await reply.message(answer)
+                            held.answer()
+            except TimeoutError:
+                if stream.is_to_end:
+                    raise left() from None
+                raise DeadlineExceeded("the deadline passed before the stream ended") from None
+            finally:
+                await _closed(answers)
         await reply.end(rpc.trailers)
 
-    async def _incoming(self, request: Any, rpc: Rpc, first: Message | None) -> AsyncIterator[Any]:
-        """The messages as they come. Raises GrpcRefusal, TooLarge, ClientGone."""
-        kept = bytearray()
+    async def _incoming(
+        self, request: Any, rpc: Rpc, stream: Stream, first: Message | None = None
+    ) -> AsyncIterator[Any]:
+        """The messages as they come.
+
+        Raises GrpcRefusal, TooLarge, Overloaded, ClientGone, and NotReady when the server leaves.
+        """
+        kept, held = bytearray(), stream.held
         more = True
         while more:
+            stream.reading = True
             event = first if first is not None else await rpc._receive()
-            first = None
+            stream.reading, first = False, None
             if event["type"] == "http.disconnect":
                 raise ClientGone
-            kept += event.get("body", b"")
+            part = event.get("body", b"")
+            kept += part
+            if len(kept) > UNCOUNTED_BYTES:
+                held.add(len(part))
             more = event.get("more_body", False)
-            while len(kept) >= _FRAME:
-                size = int.from_bytes(kept[1:_FRAME], "big")
+            while len(kept) >= FRAME:
+                if stream.is_to_end:
+                    raise left()
+                size = int.from_bytes(kept[1:FRAME], "big")
                 if size > self._most:
                     raise too_large(size, self._most)
-                if len(kept) < size + _FRAME:
+                if len(kept) < size + FRAME:
                     break
-                flag, payload = kept[0], bytes(memoryview(kept)[_FRAME : size + _FRAME])
-                del kept[: size + _FRAME]
+                flag, payload = kept[0], bytes(memoryview(kept)[FRAME : size + FRAME])
+                del kept[: size + FRAME]
                 if flag:
                     payload = await self._unpacked(flag, payload, rpc)
+                    if len(payload) > UNCOUNTED_BYTES:
+                        held.add(len(payload))
+                if len(payload) > LOOKED_AT_BYTES:
+                    await weigh(payload, request, self._most_overhead)
+                held.end_message()
                 yield self._parsed(request, payload)
         if kept:
             raise _cut()
@@ -275,58 +312,6 @@ class Wire:
             raise GrpcRefusal(
                 Code.INVALID_ARGUMENT, f"the message is not a {request.DESCRIPTOR.full_name}"
             ) from None
-
-
-class _Reply:
-    """What goes back: headers before the first message, then messages, then the status."""
-
-    __slots__ = ("_send", "_started", "compress")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._started = False
-        self.compress = False
-
-    async def only(self, payload: bytes, trailers: Trailers) -> None:
-        """All of the reply to a call that is answered by one message."""
-        send = self._send
-        body = await self._packed(payload) if self.compress else _frame(0, payload)
-        await send(self._start())
-        await send({"type": "http.response.body", "body": body})
-        await send({"type": "http.response.trailers", "headers": trailers})
-
-    async def message(self, payload: bytes) -> None:
-        if not self._started:
-            await self._send(self._start())
-        body = await self._packed(payload) if self.compress else _frame(0, payload)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-    async def end(self, trailers: Trailers) -> None:
-        if self._started:
-            await self._send({"type": "http.response.body"})
-            await self._send({"type": "http.response.trailers", "headers": trailers})
-            return
-        headers = [*_HEADERS, *trailers]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body"})
-
-    def _start(self) -> Message:
-        self._started = True
-        headers = [*_HEADERS, _COMPRESSED] if self.compress else [*_HEADERS]
-        return {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": headers,
-            "trailers": True,
-        }
-
-    async def _packed(self, payload: bytes) -> bytes:
-        """A frame, compressed when it is longer than a packet."""
-        return _frame(1, await packed(payload)) if len(payload) > PACKET else _frame(0, payload)
-
-
-def _frame(flag: int, payload: bytes) -> bytes:
-    return b"".join((_FLAGS[flag], len(payload).to_bytes(4, "big"), payload))
 
 
 def is_grpc(told: Told) -> bool:
@@ -360,15 +345,8 @@ async def _closed(answers: AsyncIterator[bytes]) -> None:
         await close()
 
 
-async def _refuse(send: Send) -> None:
-    """What PROTOCOL-HTTP2 asks for when a request is not a gRPC call."""
-    body = b'{"error": "this path takes native gRPC calls: POST, HTTP/2, application/grpc"}'
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-    ]
-    await send({"type": "http.response.start", "status": 415, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _not_one() -> GrpcRefusal:
+    return GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
 
 
 def _cut() -> GrpcRefusal:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import ForetellError
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
 from foretell.transports.rest import health, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
@@ -55,7 +56,8 @@ class Part(Protocol):
 class RestApp(FastAPI):
     """An ASGI application that serves the data plane's models.
 
-    `beside` are the applications of other doors, which are asked for what REST does not own.
+    `beside` are the applications of other doors, which are asked for what REST does not own;
+    `bodies` is shared with them.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RestApp(FastAPI):
         catalogue: Catalogue,
         *,
         limits: RestLimits,
+        bodies: Bodies,
         version: str,
         beside: Sequence[Part] = (),
     ) -> None:
@@ -81,9 +84,9 @@ class RestApp(FastAPI):
         self.dataplane = dataplane
         self._limits = limits
         parts: list[Part] = [
-            HotRoutes(dataplane, limits),
-            oip.routes(dataplane, limits),
-            scoring.inference_routes(dataplane, limits),
+            HotRoutes(dataplane, limits, bodies),
+            oip.routes(dataplane, limits, bodies),
+            scoring.inference_routes(dataplane, limits, bodies),
             *beside,
         ]
         self._table = {path: app for part in parts for path, app in part.table.items()}

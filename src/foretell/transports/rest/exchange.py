@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from starlette.types import Message, Receive, Scope, Send
 
 from foretell.errors import ForetellError, InvalidInput
+from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 from foretell.transports.asgi.exchange import (
     ClientGone,
     Told,
@@ -70,12 +71,15 @@ async def apart(body: bytes, read: Callable[[bytes], _Read]) -> _Read:
     return read(body) if len(body) < AT_ONCE_BYTES else await asyncio.to_thread(read, body)
 
 
-async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:
-    """A request's body, decompressed. Raises TooLarge, ClientGone and HttpRefusal (415)."""
+async def whole(told: Told, receive: Receive, max_body_bytes: int, held: Held) -> bytes:
+    """A request's body, decompressed, all of it held.
+
+    Raises TooLarge, Overloaded, ClientGone and HttpRefusal (415).
+    """
     declared = told.get(b"content-length")
     if declared is not None:
         refuse_declared(declared, max_body_bytes)
-    body = await rest_of_body(await receive(), receive, max_body_bytes)
+    body = await rest_of_body(await receive(), receive, max_body_bytes, held)
     encoding = told.get(b"content-encoding", b"").strip().lower()
     if encoding in (b"", b"identity"):
         return body
@@ -105,6 +109,8 @@ async def whole(told: Told, receive: Receive, max_body_bytes: int) -> bytes:
                 "compress the body as one piece"
             )
         if reader.eof:
+            if len(plain) > UNCOUNTED_BYTES:
+                held.add(len(plain))
             return plain
     raise InvalidInput(f"the body is not readable as {encoding.decode()}")
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
 
 from foretell.core.call import Target
 from foretell.engine.catalogue import Catalogue
@@ -17,6 +18,8 @@ _LOAD_RETRY_S = 1.0
 
 def refuse_unready(catalogue: Catalogue, target: Target | None = None) -> None:
     """Raise NotReady unless `target`, or every model, is in service. Raises NotFound."""
+    if catalogue.notice.stopping:
+        raise NotReady("the server is stopping; send this elsewhere", retry_after_s=_LOAD_RETRY_S)
     if target is None and not catalogue.ready:
         out = [one.name for one in catalogue.index() if one.state != "READY"]
         told = f"model {out[0]!r} was unloaded" if out else "no model is loaded yet"
@@ -25,24 +28,35 @@ def refuse_unready(catalogue: Catalogue, target: Target | None = None) -> None:
         raise NotReady(f"model {target.model!r} was unloaded", retry_after_s=_LOAD_RETRY_S)
 
 
+def with_heads(router: APIRouter) -> APIRouter:
+    """The router, whose GET routes answer HEAD, too; the server leaves the body out."""
+    for route in [*router.routes]:
+        if isinstance(route, APIRoute) and route.methods == {"GET"}:
+            router.add_api_route(
+                route.path.removeprefix(router.prefix),
+                route.endpoint,
+                methods=["HEAD"],
+                response_class=route.response_class,
+                include_in_schema=False,
+            )
+    return router
+
+
 def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
     """A router over what `dataplane` has loaded."""
     router = APIRouter()
     fleet = dataplane.fleet
 
-    @router.head("/health", include_in_schema=False)
     @router.get("/health", tags=["health"])
     async def health() -> dict[str, Any]:
         """Whether the server is up, and has a model."""
         return {"status": "healthy", "model_loaded": bool(fleet.models)}
 
-    @router.head("/health/live", include_in_schema=False)
     @router.get("/health/live", tags=["health"])
     async def live() -> dict[str, bool]:
         """Whether the process answers at all (a liveness probe)."""
         return {"live": True}
 
-    @router.head("/health/ready", include_in_schema=False)
     @router.get("/health/ready", tags=["health"])
     async def ready() -> dict[str, bool]:
         """Whether requests should be sent here: all models are in service (a readiness probe)."""
@@ -79,7 +93,7 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
             return JSONResponse({"status": "alive"})
         return HTMLResponse(render(fleet, str(request.base_url)))
 
-    return router
+    return with_heads(router)
 
 
 def _version(loaded: Loaded) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from foretell.core.call import Call, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
 from foretell.errors import InvalidInput
+from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held
 from foretell.transports.asgi.exchange import (
     ClientGone,
     request_id_of,
@@ -82,11 +83,12 @@ class HotRoutes:
     `table` has one for each path.
     """
 
-    def __init__(self, dataplane: DataPlane, limits: RestLimits) -> None:
+    def __init__(self, dataplane: DataPlane, limits: RestLimits, bodies: Bodies) -> None:
         self._dataplane = dataplane
         self._limits = limits
+        self._bodies = bodies
         self._columnar = Columnar(
-            dataplane, max_rows=limits.max_rows, max_body_bytes=limits.max_body_bytes
+            dataplane, bodies, max_rows=limits.max_rows, max_body_bytes=limits.max_body_bytes
         )
         self._digits = len(str(limits.max_body_bytes))
         self.table: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
@@ -123,6 +125,7 @@ class HotRoutes:
         """Answer one request, whatever happens; None is a model that is not there."""
         told = dict(scope["headers"])
         request_id = request_id_of(told)
+        held: Held | None = None
         try:
             if endpoint is None or scope["method"] != "POST":
                 self._refuse(scope)
@@ -143,16 +146,19 @@ class HotRoutes:
             limits, declared = self._limits, told.get(b"content-length", b"")
             sent: bytes | None
             if b"content-encoding" in told or len(declared) >= self._digits:
-                sent = await whole(told, receive, limits.max_body_bytes)
+                held = self._bodies.holding()
+                sent = await whole(told, receive, limits.max_body_bytes, held)
             else:
                 first = await receive()
                 sent = whole_body(first, limits.max_body_bytes)
-                if sent is None:
-                    sent = await rest_of_body(first, receive, limits.max_body_bytes)
+                if sent is None or len(sent) > UNCOUNTED_BYTES:
+                    held = self._bodies.holding()
+                    sent = await rest_of_body(first, receive, limits.max_body_bytes, held)
             if len(sent) < AT_ONCE_BYTES:
                 rows = endpoint.decode(sent, limits.max_rows)
             else:
                 rows = await asyncio.to_thread(endpoint.decode, sent, limits.max_rows)
+            del sent  # which would stay until the slowest of clients has read its answer
             asked = self._dataplane.infer(endpoint.target, rows, Call(request_id, deadline))
             answer = await (asked if endpoint.quick else unless_gone(receive, asked))
             model = answer.model if verbose else None
@@ -163,6 +169,9 @@ class HotRoutes:
             start, rest = failed(error, request_id)
         else:
             start, rest = reply(200, body, request_id)
+        finally:
+            if held is not None:
+                held.free_all()
         await send(start)
         await send(rest)
 

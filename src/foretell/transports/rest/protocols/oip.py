@@ -17,6 +17,7 @@ from foretell.core.call import Target
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
 from foretell.errors import InvalidInput
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import Told
 from foretell.transports.rest.exchange import Reply
 from foretell.transports.rest.hot import RestLimits
@@ -29,9 +30,9 @@ _WORTH_COMPRESSING = 1024
 _WORTH_A_THREAD = 2**16
 
 
-def routes(dataplane: DataPlane, limits: RestLimits) -> PostedRoutes:
+def routes(dataplane: DataPlane, limits: RestLimits, bodies: Bodies) -> PostedRoutes:
     """The inference routes of every loaded version."""
-    posted = PostedRoutes(dataplane, limits, _target_of)
+    posted = PostedRoutes(dataplane, limits, bodies, _target_of)
     fleet = dataplane.fleet
 
     def add(path: str, target: Target, loaded: Loaded) -> None:

@@ -15,9 +15,9 @@ from foretell.core.call import Target
 from foretell.core.field import Datatype, Field
 from foretell.engine.catalogue import EXTENSIONS, NAME, Catalogue, Statistics
 from foretell.engine.dataplane import DataPlane
-from foretell.errors import InvalidInput
+from foretell.errors import InvalidInput, TooLarge
 from foretell.transports.rest.errors import HttpRefusal
-from foretell.transports.rest.health import refuse_unready
+from foretell.transports.rest.health import refuse_unready, with_heads
 
 _REST_EXTENSIONS = sorted((*EXTENSIONS, "classification"))
 
@@ -32,6 +32,7 @@ _ABSENT = {
     "/models/{name}/versions/{version}/generate": "text generation",
     "/models/{name}/versions/{version}/generate_stream": "text generation",
 }
+_MOST_BYTES = 2**20
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 Told = dict[str, Any]
@@ -44,7 +45,7 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
     _add_server(router, dataplane, catalogue)
     _add_repository(router, catalogue)
     _add_models(router, catalogue)
-    return router
+    return with_heads(router)
 
 
 def _add_server(router: APIRouter, dataplane: DataPlane, catalogue: Catalogue) -> None:
@@ -204,7 +205,11 @@ def _statistics(told: Statistics) -> Told:
 
 async def _object_in(request: Request) -> Told:
     """The JSON object of a body that may be empty. Raises InvalidInput."""
-    body = await request.body()
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise TooLarge(f"the body is larger than {_MOST_BYTES} bytes, which no request here is")
     if not body.strip():
         return {}
     try:

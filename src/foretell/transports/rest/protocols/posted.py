@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call, Target
 from foretell.engine.dataplane import DataPlane
+from foretell.transports.asgi.bodies import Bodies, Held
 from foretell.transports.asgi.exchange import Told, unless_gone
 from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import Reply, apart, deadline_of, replied, whole
@@ -29,6 +30,7 @@ class Posting:
     request_id: str
     arrived: float
     receive: Receive
+    held: Held
 
 
 Work = Callable[[Posting], Awaitable[Reply]]
@@ -46,11 +48,13 @@ class PostedRoutes:
         self,
         dataplane: DataPlane,
         limits: RestLimits,
+        bodies: Bodies,
         target_of: Callable[[str], Target | None],
     ) -> None:
         self.table: dict[str, ASGIApp] = {}
         self._dataplane = dataplane
         self._limits = limits
+        self._bodies = bodies
         self._target_of = target_of
 
     def add(self, path: str, work: Work) -> None:
@@ -82,16 +86,18 @@ class PostedRoutes:
                 raise HttpRefusal(
                     405, f"{scope['method']} is not possible here; send POST", {"allow": "POST"}
                 )
-            return await work(Posting(told, request_id, time.monotonic(), receive))
+            return await work(Posting(told, request_id, time.monotonic(), receive, held))
 
-        await replied(scope, send, made)
+        with self._bodies.holding() as held:
+            await replied(scope, send, made)
 
     async def read(self, posting: Posting, read: Callable[[bytes], _Read]) -> _Read:
         """What `read` makes of the request's body, decompressed.
 
-        Raises what `read` raises, TooLarge, ClientGone and HttpRefusal.
+        Raises what `read` raises, TooLarge, Overloaded, ClientGone and HttpRefusal.
         """
-        body = await whole(posting.told, posting.receive, self._limits.max_body_bytes)
+        most = self._limits.max_body_bytes
+        body = await whole(posting.told, posting.receive, most, posting.held)
         return await apart(body, read)
 
     async def ask(

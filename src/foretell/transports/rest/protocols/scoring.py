@@ -22,10 +22,11 @@ from foretell.core.batch import Batch
 from foretell.core.call import Target
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import Told
 from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import Reply, is_read_as_json, media_type
-from foretell.transports.rest.health import refuse_unready
+from foretell.transports.rest.health import refuse_unready, with_heads
 from foretell.transports.rest.hot import RestLimits
 from foretell.transports.rest.protocols.posted import PostedRoutes, Posting
 
@@ -35,9 +36,9 @@ _VERB = ":predict"
 Decode = Callable[[ScoringBodies, Told, bytes], Batch]
 
 
-def inference_routes(dataplane: DataPlane, limits: RestLimits) -> PostedRoutes:
+def inference_routes(dataplane: DataPlane, limits: RestLimits, bodies: Bodies) -> PostedRoutes:
     """The routes that ask for predictions."""
-    posted = PostedRoutes(dataplane, limits, _target_of)
+    posted = PostedRoutes(dataplane, limits, bodies, _target_of)
     fleet, most = dataplane.fleet, limits.max_rows
 
     def add(path: str, target: Target, decode: Decode) -> None:
@@ -119,4 +120,4 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
         """The version of Foretell, as plain text (MLflow)."""
         return Response(catalogue.version, media_type="text/plain")
 
-    return router
+    return with_heads(router)

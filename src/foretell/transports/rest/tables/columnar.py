@@ -24,6 +24,7 @@ from foretell.core.field import Scalar
 from foretell.core.signature import Signature
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import InvalidInput
+from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import Told, unless_gone
 from foretell.transports.rest.exchange import Reply, deadline_of, replied, whole
 from foretell.transports.rest.tables.forms import Form, Forms
@@ -58,8 +59,11 @@ class Asked(NamedTuple):
 class Columnar:
     """Answers for every endpoint of the data plane."""
 
-    def __init__(self, dataplane: DataPlane, *, max_rows: int, max_body_bytes: int) -> None:
+    def __init__(
+        self, dataplane: DataPlane, bodies: Bodies, *, max_rows: int, max_body_bytes: int
+    ) -> None:
         self._dataplane = dataplane
+        self._bodies = bodies
         self._limits = TableLimits(max_rows, max_body_bytes)
 
     async def answer(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,12 +77,13 @@ class Columnar:
             stream = Stream(
                 self._dataplane, endpoint.target, endpoint.codec, self._limits.max_bytes, verbose
             )
-            await answer_lines(stream, forms.content_type, scope, receive, send)
+            with self._bodies.holding() as held:
+                await answer_lines(stream, forms.content_type, scope, receive, send, held)
             return
 
         async def work(told: Told, request_id: str) -> Reply:
             deadline = deadline_of(told, time.monotonic())
-            body = await whole(told, receive, self._limits.max_bytes)
+            body = await whole(told, receive, self._limits.max_bytes, held)
             batch = await asyncio.to_thread(self._read, endpoint, forms.sent, body)
             inferring = self._dataplane.infer(endpoint.target, batch, Call(request_id, deadline))
             answer = await unless_gone(receive, inferring)
@@ -86,7 +91,8 @@ class Columnar:
             version = (b"x-model-version", answer.version.encode())
             return Reply(written, forms.content_type, (version,))
 
-        await replied(scope, send, work)
+        with self._bodies.holding() as held:
+            await replied(scope, send, work)
 
     def _read(self, endpoint: Endpoint, form: Form, body: bytes) -> Batch:
         signature, max_rows = endpoint.codec.signature, self._limits.max_rows

@@ -6,7 +6,7 @@ Rules:
 2. The Accept says what is written. Without one, or where it leaves the choice, a request is
    answered in its own form.
 3. Of what Accept names, the greatest q wins, then what is named rather than a wildcard, then
-   what stands first.
+   what stands first. Empty elements don't count (RFC 9110, "Lists").
 """
 
 from enum import Enum
@@ -59,14 +59,15 @@ def negotiated(told: Told) -> Forms:
                 f"the Content-Type is {kind.decode('latin-1')}, but this route reads {_LISTED}",
             )
         sent, kind = Form.JSON, Form.JSON.value[0]
-    accept = told.get(b"accept", b"").strip() or b"*/*"
+    accept = told.get(b"accept", b"").strip(b" \t,") or b"*/*"
     content_type = kind if accept == b"*/*" else _chosen(accept, kind)
     return Forms(sent, _FORMS[content_type], content_type)
 
 
 def _chosen(accept: bytes, own: bytes) -> bytes:
     """The media type to answer in; `own` is that of the request."""
-    ranges = sorted(map(_range, accept.lower().split(b",")), key=lambda told: told[:2])
+    named = filter(bytes.strip, accept.lower().split(b","))
+    ranges = sorted(map(_range, named), key=lambda told: told[:2])
     refused = {name for rank, _, name in ranges if rank == 0}
     for rank, _, name in ranges:
         if rank < 0:

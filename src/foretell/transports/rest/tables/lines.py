@@ -28,6 +28,7 @@ from foretell.core.call import Call, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.streaming import in_order
 from foretell.errors import ForetellError, TooLarge
+from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of
 from foretell.transports.rest.exchange import deadline_of, failed, whole
 
@@ -57,19 +58,25 @@ class Stream:
 
 
 async def answer_lines(
-    stream: Stream, content_type: bytes, scope: Scope, receive: Receive, send: Send
+    stream: Stream, content_type: bytes, scope: Scope, receive: Receive, send: Send, held: Held
 ) -> None:
-    """Answer a request of lines. Raises InvalidInput, TooLarge, HttpRefusal and ClientGone."""
+    """Answer a request of lines; what is read of it before it is asked for is held.
+
+    Raises InvalidInput, TooLarge, Overloaded, HttpRefusal and ClientGone.
+    """
     told = dict(scope["headers"])
     request_id = request_id_of(told)
     timeout_s = deadline_of(told, 0.0)
     packed = b"content-encoding" in told
-    chunks: Chunks = asyncio.Queue(0 if packed or _is_short(told, stream.max_body_bytes) else 1)
+    short = _is_short(told, stream.max_body_bytes)
+    chunks: Chunks = asyncio.Queue(0 if packed or short else 1)
     if packed:
-        body = await whole(told, receive, stream.max_body_bytes)
+        body = await whole(told, receive, stream.max_body_bytes, held)
         for start in range(0, len(body), _CHUNK_BYTES):
             chunks.put_nowait(body[start : start + _CHUNK_BYTES])
         chunks.put_nowait(None)
+    elif short and (declared := int(told[b"content-length"])) > UNCOUNTED_BYTES:
+        held.add(declared)
     version = stream.dataplane.fleet.resolve(stream.target).version
     headers = [
         (b"content-type", content_type),

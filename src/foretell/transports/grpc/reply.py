@@ -1,0 +1,80 @@
+"""A reply is what goes back over the wire: headers, messages behind five bytes, the status."""
+
+from starlette.types import Message, Send
+
+from foretell.transports.grpc.errors import Trailers
+from foretell.transports.grpc.gzipped import PACKET, packed
+
+CONTENT_TYPE = b"application/grpc"
+ENCODINGS = b"identity,gzip"
+FRAME = 5
+"""So many bytes stand before each message."""
+
+_FLAGS = (b"\0", b"\1")
+_HEADERS = ((b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", ENCODINGS))
+_COMPRESSED = (b"grpc-encoding", b"gzip")
+
+
+class Reply:
+    """What goes back: headers before the first message, then messages, then the status."""
+
+    __slots__ = ("_send", "_started", "compress")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = False
+        self.compress = False
+
+    async def only(self, payload: bytes, trailers: Trailers) -> None:
+        """All of the reply to a call that is answered by one message."""
+        send = self._send
+        body = await self._packed(payload) if self.compress else _frame(0, payload)
+        await send(self._start())
+        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.trailers", "headers": trailers})
+
+    async def message(self, payload: bytes) -> None:
+        """One message of several."""
+        if not self._started:
+            await self._send(self._start())
+        body = await self._packed(payload) if self.compress else _frame(0, payload)
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self, trailers: Trailers) -> None:
+        """The status, which is all of the reply when no message went before it."""
+        if self._started:
+            await self._send({"type": "http.response.body"})
+            await self._send({"type": "http.response.trailers", "headers": trailers})
+            return
+        headers = [*_HEADERS, *trailers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body"})
+
+    def _start(self) -> Message:
+        self._started = True
+        headers = [*_HEADERS, _COMPRESSED] if self.compress else [*_HEADERS]
+        return {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": headers,
+            "trailers": True,
+        }
+
+    async def _packed(self, payload: bytes) -> bytes:
+        """A frame, compressed when it is longer than a packet."""
+        return _frame(1, await packed(payload)) if len(payload) > PACKET else _frame(0, payload)
+
+
+def _frame(flag: int, payload: bytes) -> bytes:
+    return b"".join((_FLAGS[flag], len(payload).to_bytes(4, "big"), payload))
+
+
+async def refuse(send: Send) -> None:
+    """What PROTOCOL-HTTP2 asks for when a request is not a gRPC call."""
+    body = b'{"error": "this path takes native gRPC calls: POST, HTTP/2, application/grpc"}'
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": 415, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
