@@ -323,9 +323,8 @@ class Field:
             good |= np.isnan(column)
         if not good.all():
             place = tuple(int(at) for at in np.unravel_index(np.argmin(good), good.shape))
-            scalar = replace(self, shape=()) if self.shape else self
             try:
-                scalar.accept(column[place])
+                replace(self, shape=()).accept(column[place])
             except InvalidInput as error:
                 raise error.at_row(place[0]) from None
         return column.astype(self.datatype.numpy, copy=False)
@@ -355,10 +354,9 @@ class Field:
         if self.categories is not None:
             told["categories"] = list(self.categories)
             told["closed"] = self.closed
-        if self.minimum is not None:
-            told["minimum"] = self.minimum
-        if self.maximum is not None:
-            told["maximum"] = self.maximum
+        for key in ("minimum", "maximum"):
+            if (bound := getattr(self, key)) is not None:
+                told[key] = bound
         return told
 
     @classmethod
