@@ -211,3 +211,28 @@ def test_a_column_is_refused_where_its_values_would_be(field: Field, column: lis
         field.accept(column[0])
     with pytest.raises(InvalidInput, match="row 0"):
         field.accept_column(np.array(column))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i8", "u8"])
+@pytest.mark.parametrize("datatype", [Datatype.FP16, Datatype.FP32, Datatype.FP64])
+@pytest.mark.parametrize("nullable", [False, True])
+def test_a_column_is_accepted_as_each_of_its_numbers_is(
+    dtype: str, datatype: Datatype, nullable: bool
+) -> None:
+    limits = np.finfo(dtype) if dtype[0] == "f" else np.iinfo(dtype)
+    odd = [np.nan, np.inf, -np.inf] if dtype[0] == "f" else []
+    field = Field("x", datatype, nullable=nullable)
+    for number in (0, 1, limits.max, limits.min, *odd):
+        column = np.array([1, number, number], dtype=dtype)
+        try:
+            alone: Any = field.accept(column[1])
+        except InvalidInput as error:
+            alone = error
+        if isinstance(alone, InvalidInput):
+            with pytest.raises(InvalidInput) as told:
+                field.accept_column(column)
+            assert (told.value.row, told.value.message) == (1, f"row 1: {alone.message}")
+        else:
+            got = field.accept_column(column)
+            assert got.dtype == datatype.numpy
+            np.testing.assert_array_equal(got[1], np.array(alone, datatype.numpy))

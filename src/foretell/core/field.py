@@ -303,6 +303,11 @@ class Field:
 
     def _accept_numbers(self, column: Array) -> Array:
         low, high = self.bounds
+        whole = column.dtype.kind in "iu" and self.datatype is not Datatype.FP16
+        if (low, high) == self.datatype.limits and (whole or column.dtype == self.datatype.numpy):
+            with np.errstate(over="ignore", invalid="ignore"):  # quicker than to look at each one
+                if self.datatype.is_float and math.isfinite(column.sum()):
+                    return column.astype(self.datatype.numpy, copy=False)
         # As float64: beside a narrower column, a bound beyond that column's range is infinity.
         wide = (np.float64(low), np.float64(high)) if column.dtype.kind == "f" else (low, high)
         with np.errstate(invalid="ignore"):

@@ -29,6 +29,7 @@ class Codes(dict[str | None, int]):
     def __init__(self, words: Sequence[str]) -> None:
         super().__init__({word: code for code, word in enumerate(words, MISSING + 1)})
         self[None] = MISSING
+        self._last: tuple[Array, Array] | None = None
 
     def __missing__(self, text: str | None) -> int:
         return UNKNOWN
@@ -38,7 +39,10 @@ class Codes(dict[str | None, int]):
         if isinstance(column, Chosen):
             if len(column.choices) > len(column):
                 return self.of(column.values)
-            codes: Array = self.of(column.choices)[column.places]
+            last = self._last  # the parts of a large batch have the same choices
+            if last is None or last[0] is not column.choices:
+                self._last = last = column.choices, self.of(column.choices)
+            codes: Array = last[1][column.places]
             return codes
         return np.fromiter(map(self.__getitem__, column.tolist()), np.int64, len(column))
 

@@ -40,9 +40,10 @@ def test_the_flights_are_scored_as_the_pipeline_scores_them(tmp_path: Path, form
             ("words", words, WORDS),
         ]
     )
-    model = make_pipeline(columns, LogisticRegression(max_iter=300)).fit(some, late)
+    inputs = some[NUMBERS + WORDS]
+    model = make_pipeline(columns, LogisticRegression(max_iter=300)).fit(inputs, late)
     joblib.dump(model, tmp_path / "delay.pkl")
-    some[NUMBERS + WORDS].head(1000).to_parquet(tmp_path / "sample.parquet")
+    inputs.head(1000).to_parquet(tmp_path / "sample.parquet")
     pack([tmp_path / "delay.pkl"], sample=tmp_path / "sample.parquet", repository=tmp_path / "m")
     if form == "parquet":
         flights.to_parquet(tmp_path / "in.parquet", index=False)
@@ -53,9 +54,11 @@ def test_the_flights_are_scored_as_the_pipeline_scores_them(tmp_path: Path, form
     report = foretell.batch(tmp_path / "m", tmp_path / f"in.{form}", tmp_path / "out", threads=2)
     assert (report.rows_scored, report.bad_rows) == (336_776, 0)
     got = written(tmp_path / "out")
-    assert got["prediction"].to_pylist() == model.predict(flights).tolist()
+    assert got["prediction"].to_pylist() == model.predict(flights[NUMBERS + WORDS]).tolist()
     np.testing.assert_allclose(
-        got["probability"].to_numpy(), model.predict_proba(flights)[:, 1], atol=1e-12
+        got["probability"].to_numpy(),
+        model.predict_proba(flights[NUMBERS + WORDS])[:, 1],
+        atol=1e-12,
     )
     assert got["tailnum"].null_count == (
         flights["tailnum"].isna().sum() if form == "parquet" else 0

@@ -38,7 +38,7 @@ from foretell.transports.batch.scoring.scorer import Bad, Scored, Scorer, in_blo
 from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import RowWriter, join, rows_of
 
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = 4096
 Hook = Callable[[Progress], None]
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 

@@ -134,7 +134,7 @@ def in_blocks(predict: Predict, block_rows: int) -> Predict:
     """`predict`, asked for at most so many rows at a time.
 
     What a graph makes of many rows on the way fills more than the processor's caches: wide one-hot
-    columns of 65,536 rows took twice as long as those of 2,048. The number is fixed, because the
+    columns of 65,536 rows took twice as long as those of 4,096. The number is fixed, because the
     last bit of a sum may depend on it.
     """
 
