@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 from collections.abc import Sequence
@@ -187,6 +188,26 @@ def test_the_first_bad_row_ends_the_job_unless_it_is_to_go_on(
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     left = [path.name for path in (tmp_path / "out").iterdir() if "part" in path.name]
     assert sorted(left) == [f"part-00000-{n:05}.parquet" for n in range(3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["parquet", "csv", "ndjson", "arrow"])
+def test_a_job_that_ends_amid_a_part_leaves_nothing_of_it_and_says_no_more(
+    repository: Path, tmp_path: Path, form: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text(spoilt_csv(40, {30: WRONG_CSV[3]}))
+    with pytest.raises(InvalidInput):
+        foretell.batch(
+            repository,
+            tmp_path / "in.csv",
+            tmp_path / "out",
+            batch_rows=5,
+            row_group_rows=10,
+            format=form,
+        )
+    gc.collect()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["_foretell"]
+    assert capfd.readouterr().err == ""
 
 
 X = Field("x", Datatype.FP64, nullable=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from collections.abc import Iterator
@@ -32,9 +33,20 @@ class Stopped(BaseException):
 
 def prepared(model: str, data: str, output: str, settings: BatchSettings) -> BatchJob:
     """The job, decided in all. Raises ForetellError."""
-    for variable in _THREADS:  # read by libraries when they are loaded: each worker has one thread
-        os.environ.setdefault(variable, "1")
+    _keep_to_one_thread()
     return BatchJob(model, data, output, settings)
+
+
+def _keep_to_one_thread() -> None:
+    """Let libraries have no threads beside the workers, each of which keeps a core busy."""
+    for variable in _THREADS:  # read by those that are loaded later
+        os.environ.setdefault(variable, "1")
+    if importlib.util.find_spec("threadpoolctl") is not None:  # it comes with scikit-learn
+        from threadpoolctl import (  # type: ignore[import-untyped]  # ships no types
+            threadpool_limits,
+        )
+
+        threadpool_limits(1, user_api="blas")  # numpy's is loaded already
 
 
 def show_dry_run(job: BatchJob, console: Console) -> None:

@@ -168,7 +168,7 @@ def _here(place: str) -> Iterator[_Found]:
         yield _local(place, "")
         return
     if not _WILD.search(place) or os.path.isdir(place):
-        base, tops = place, [place]
+        base, tops = place, [place] if os.path.lexists(place) else []
     else:
         base = _WILD.split(place)[0].rpartition("/")[0] or ("/" if place[0] == "/" else ".")
         tops = glob.glob(place, recursive=True)

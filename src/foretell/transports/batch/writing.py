@@ -191,6 +191,11 @@ class _ParquetRows:
             self._write_group()
         self._writer.close()
 
+    def __del__(self) -> None:
+        if self._writer is not None:
+            # What was not closed is left away: pyarrow would write its end into a closed file.
+            self._writer.is_open = False
+
 
 def _repeats(column: pa.ChunkedArray) -> bool:
     """Whether a column's first values are the same ones again and again."""

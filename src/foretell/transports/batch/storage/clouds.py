@@ -88,7 +88,10 @@ def listed(url: str) -> Iterator[Found]:
     """
     scheme = scheme_of(url)
     with failing(url):
-        every: Mapping[str, Mapping[str, Any]] = filesystem(url).find(key_of(url), detail=True)
+        library = filesystem(url)
+        every = library.find(key_of(url), detail=True)
+        if isinstance(every, list):  # adlfs', for the name of a file
+            every = {key: library.info(key) for key in every}
     for key, told in every.items():
         if told["type"] == "file":
             yield Found(f"{scheme}://{key}", told["size"], stamp_of(scheme, told))

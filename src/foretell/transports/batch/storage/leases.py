@@ -6,10 +6,11 @@ Rules:
 2. Its owner writes it anew, over and over. One that has not changed for `lease_s`, as whoever
    waits for it has measured, was given up: who creates the next number has it. No clocks are
    compared, of machines or of the store.
-3. The owner stops when there is a higher number, and when it could not renew in time: before
-   anybody else may take over.
-4. A lease that is given back stays, and says so. Numbers never go back, so that an owner that was
-   asleep sees that it was replaced. Only where nothing else is left, it goes, too.
+3. An owner that could not renew in time (cut off, asleep) trusts it no more, before anybody else
+   may take over. It goes on when it gets the next number itself, which proves that nobody was
+   there meanwhile; else it stops.
+4. A lease that is given back stays, and says so: numbers never go back. Only where nothing else
+   is left, it goes, too.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from foretell.errors import ForetellError, JobRefused, StoreFailed
+from foretell.errors import JobRefused, StoreFailed
 
-LEASE_S = 30.0
+LEASE_S = 60.0
 FOLDER = "_foretell/lease/"
 _HELD = 0.8
 """The share of a lease after which its owner does not trust it any more."""
@@ -107,22 +108,20 @@ class Lease:
         self._lease_s = lease_s
         self._clock = clock
         self._renewed = clock()
-        self._taken = False
-        self._failure: ForetellError | None = None
+        self._is_taken = False
+        self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="foretell-lease", daemon=True)
 
     def held(self) -> None:
-        """Return if it is held still. Raises JobRefused, StoreFailed."""
-        place = self._store.place
-        if self._taken:
-            raise JobRefused(f"another job has taken over {place}, as this one did not answer")
-        if self._is_late():
-            why = "" if self._failure is None else f": {self._failure}"
-            raise StoreFailed(
-                f"{place} could not be kept for this job, which was asleep or cut off{why}; give "
-                "the same command again, which goes on where this one ended"
-            ) from self._failure
+        """Return if it is held still. Raises JobRefused when it is another's, StoreFailed."""
+        with self._lock:
+            if self._is_late() and not self._is_taken:
+                self._retake()
+            if self._is_taken:
+                raise JobRefused(
+                    f"another job has taken over {self._store.place}, as this one gave no sign"
+                )
 
     def take(self) -> None:
         """Create it. Raises JobRefused when another job was quicker, StoreFailed."""
@@ -144,38 +143,52 @@ class Lease:
         """Let others have it at once."""
         self._ended.set()
         self._thread.join()
-        if not self._taken and not self._is_late():
+        if not self._is_taken and not self._is_late():
             # Where the store does not answer, it ends by itself.
             with suppress(StoreFailed):
-                free = replace(self._claim, free=True)
-                self._store.put(_name(self._number), free.written())
+                self._claim = replace(self._claim, free=True)
+                self._store.put(_name(self._number), self._claim.written())
                 if all(name.startswith(FOLDER) for name in self._store.names()):
                     self._store.remove(_name(self._number))
+
+    def renew(self) -> None:
+        """Say that it is held still."""
+        with self._lock, suppress(StoreFailed):  # it is tried again; `held` raises it in the end
+            if self._is_taken:
+                return
+            if self._is_late():
+                self._retake()
+                return
+            started = self._clock()
+            self._claim = replace(self._claim, renewals=self._claim.renewals + 1)
+            self._store.put(_name(self._number), self._claim.written())
+            if _numbers(self._store)[-1:] > [self._number]:
+                self._is_taken = True
+            else:
+                self._renewed = started
 
     def _is_late(self) -> bool:
         return self._clock() - self._renewed > _HELD * self._lease_s
 
+    def _retake(self) -> None:
+        """Have the next number, if nobody came meanwhile; who came has removed ours."""
+        before, started = self._number, self._clock()
+        try:
+            is_ours = json.loads(self._store.read(_name(before)))["token"] == self._claim.token
+        except (KeyError, ValueError):
+            is_ours = False
+        number, text = before + 1, self._claim.written()
+        if is_ours and (
+            self._store.create(_name(number), text) or _newest(self._store) == _Seen(number, text)
+        ):
+            self._number, self._renewed = number, started
+            self._store.remove(_name(before))
+        else:
+            self._is_taken = True
+
     def _keep(self) -> None:
         while not self._ended.wait(self._lease_s / _RENEWALS):
             self.renew()
-
-    def renew(self) -> None:
-        """Say that it is held still, unless it may be another's by now."""
-        if self._taken or self._is_late():
-            return
-        try:
-            self._write()
-        except ForetellError as error:
-            self._failure = error  # tried again; `held` raises it when time is up
-
-    def _write(self) -> None:
-        started = self._clock()
-        self._claim = replace(self._claim, renewals=self._claim.renewals + 1)
-        self._store.put(_name(self._number), self._claim.written())
-        if _numbers(self._store)[-1:] > [self._number]:
-            self._taken = True
-        else:
-            self._renewed, self._failure = started, None
 
 
 @contextmanager

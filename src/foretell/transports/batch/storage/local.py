@@ -259,7 +259,10 @@ def _make(folder: Path) -> None:
     """Make a folder and those above it, each brought to the disk."""
     if not folder.is_dir():
         _make(folder.parent)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file") from None
         _to_disk(folder.parent)
 
 
