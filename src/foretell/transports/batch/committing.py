@@ -14,9 +14,10 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 
 from foretell.errors import InvalidInput
+from foretell.transports.batch.dataset import folder_of
 from foretell.transports.batch.job import BatchOptions
 from foretell.transports.batch.ledger import QUARANTINE, PartRecord
-from foretell.transports.batch.parts import PartStream, folder_of, name_of
+from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared
 from foretell.transports.batch.scoring.scorer import Bad, Scored
 from foretell.transports.batch.storage import Store
@@ -27,6 +28,10 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 class Records(Protocol):
     """Where it is written down that a part is done."""
+
+    def held(self) -> None:
+        """Return if the output is this job's still: before files take their place. Raises."""
+        ...
 
     def commit(self, record: PartRecord) -> None:
         """The part's files are in place."""
@@ -60,7 +65,7 @@ class PartOutput:
         self._stream = stream
         self._part = part
         name = name_of(stream.stretch.source, part)
-        folder = "" if run.prepared.single else folder_of(stream.source)
+        folder = "" if run.prepared.single else folder_of(stream.source.partition)
         self._name = name
         self._file = f"{folder}{name}{run.prepared.style.suffix}"
         self._files = ExitStack()
@@ -109,6 +114,7 @@ class PartOutput:
     def commit(self, *, last: bool) -> None:
         """All rows were written; `last`: none is left in its stretch."""
         self._rows.close()
+        self._run.records.held()  # whoever slept until another job had the output spoils it
         self._quarantined.close()
         self._files.close()
         stretch = self._stream.stretch

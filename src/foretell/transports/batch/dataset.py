@@ -16,17 +16,17 @@ import glob
 import gzip
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from foretell.errors import BadSettings, InvalidInput, StoreFailed
 from foretell.transports.batch.storage import clouds
 from foretell.transports.batch.storage.failures import failing
-from foretell.transports.batch.storage.local import files
 
 
 class Form(StrEnum):
@@ -130,6 +130,11 @@ def check_apart(place: str, sources: Sequence[Source], output: str) -> None:
         )
 
 
+def folder_of(partition: Sequence[Sequence[str]]) -> str:
+    """The folders that keys and values make: `region=eu/day=3/`."""
+    return "".join(f"{quote(key)}={quote(value)}/" for key, value in partition)
+
+
 def form_of(path: str) -> Form | None:
     """The form that the end of a name tells; None when it tells none."""
     name = PurePosixPath(path.lower())
@@ -176,20 +181,36 @@ def _here(place: str) -> Iterator[_Found]:
         paths = {
             os.path.normpath(path)
             for top in tops
-            for path in (files(Path(top)) if os.path.isdir(top) else (top,))
+            for path in (_below(top) if os.path.isdir(top) else (top,))
         }
         for path in paths:
             yield _local(path, os.path.relpath(path, base))
 
 
+def _below(top: str) -> Iterator[str]:
+    """All files below a folder, also behind links, but each folder once. Raises OSError."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    seen = {os.path.realpath(top)}
+    for folder, folders, names in os.walk(top, onerror=fail, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in seen]
+        seen.update(real.values())
+        yield from (os.path.join(folder, name) for name in names)
+
+
 def _local(path: str, name: str) -> _Found:
     with failing(path, reading=True):
-        stat = os.stat(path)
-    return _Found(path, name, stat.st_size, _stamp(stat))
+        stat_ = os.stat(path)
+    if not stat.S_ISREG(stat_.st_mode):
+        raise InvalidInput(f"{path} is not a regular file, and cannot be read twice")
+    return _Found(path, name, stat_.st_size, _stamp(stat_))
 
 
-def _stamp(stat: os.stat_result) -> str:
-    return str(stat.st_mtime_ns)
+def _stamp(told: os.stat_result) -> str:
+    return str(told.st_mtime_ns)
 
 
 def _in_store(place: str) -> Iterator[_Found]:
@@ -200,6 +221,8 @@ def _in_store(place: str) -> Iterator[_Found]:
     fits = _pattern(place) if is_wild else None
     for one in clouds.listed(base):
         path = PurePosixPath(clouds.key_of(one.url))
+        if one.url.endswith("/"):  # consoles make such empty objects for folders
+            continue
         # A pattern may fit the file, or a folder that it is in.
         if fits is None or any(fits.fullmatch(str(told)) for told in (path, *path.parents)):
             yield _Found(one.url, one.url[len(base) + 1 :], one.size, one.stamp)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from foretell.transports.batch.dataset import Source
+from foretell.transports.batch.storage.clouds import is_url
 
 Probabilities = Literal["all", "positive", "none"]
 OnBadRow = Literal["fail", "skip", "quarantine"]
@@ -50,6 +52,9 @@ def described(job: Job) -> dict[str, Any]:
     told = asdict(job)
     for name in _OF_A_RUN:
         told["options"].pop(name)
+    for source in told["sources"]:
+        if not is_url(source["path"]):
+            source["path"] = os.path.abspath(source["path"])
     return told
 
 

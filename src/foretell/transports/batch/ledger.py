@@ -5,8 +5,9 @@ Rules:
 1. `job.json` says which job it is, and is there before anything else. Another job is refused,
    unless it is to overwrite: then all that the former one wrote goes first, and nothing else.
 2. A part is done when its record can be read and its file is there. All others are done anew.
-3. Where files lie that no job wrote, no job begins: who reads the folder would read them, too.
-4. `_SUCCESS` comes last. A job that has it is done, and stays as it is.
+3. Where files lie that this job did not write, no job begins: who reads the folder would read
+   them, too. Without `job.json` that holds for parts as well: nobody knows whose they are.
+4. `_SUCCESS` comes last. A job that has it is done; when a part is lost, it goes until all is done.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from foretell.errors import JobRefused
-from foretell.transports.batch.dataset import form_of
+from foretell.transports.batch.dataset import folder_of, form_of
 from foretell.transports.batch.job import Job, changes, described
 from foretell.transports.batch.storage import Lock, Store
 
@@ -30,6 +31,7 @@ _JOB = f"{FOLDER}job.json"
 _DONE = f"{FOLDER}done/"
 _PART = re.compile(r"part-\d{5,}-\d{5,}\.[a-z.]+")
 _MOST_TOLD = 3
+_TORN = f"its {_JOB} cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class Ledger:
                 self.done[record.part] = record
         self.is_finished = SUCCESS in names
 
+    def reopen(self) -> None:
+        """Something is left to be done: whoever waits for `_SUCCESS` has to wait again."""
+        if self.is_finished:
+            self._lock.held()
+            self._store.remove(SUCCESS)
+            self.is_finished = False
+
     def commit(self, record: PartRecord) -> None:
         """Make a part done. Raises JobRefused, StoreFailed when the output is not ours any more."""
         self._lock.held()
@@ -100,13 +109,14 @@ def open_ledger(store: Store, job: Job) -> Iterator[Ledger]:
     with store.lock() as lock:
         new = json.loads(json.dumps(described(job)))
         old = _written(store)
-        if old is not None and (told := list(changes(old, new))):
+        told = [_TORN] if old == {} else list(changes(old, new)) if old else []
+        if old is not None and told:
             if not job.options.overwrite:
                 raise JobRefused(
                     f"{store.place} holds another job's work: {'; '.join(told)}. Name another "
                     "OUTPUT, or have it removed with --overwrite"
                 )
-            _remove(store)
+            _remove(store, old)
             old = None
         if old is None:
             _check_empty(store)
@@ -136,13 +146,14 @@ def _record(text: bytes) -> PartRecord | None:
 
 
 def _check_empty(store: Store) -> None:
-    others = [name for name in _visible(store.names()) if not _is_part(name)]
+    names = list(store.names())
+    others = [*_visible(names), *(name for name in names if name == SUCCESS)]
     if others:
         some = ", ".join(others[:_MOST_TOLD])
         more = f" and {len(others) - _MOST_TOLD} more" if len(others) > _MOST_TOLD else ""
         raise JobRefused(
-            f"{store.place} has files that no job wrote ({some}{more}), which would be read with "
-            "what comes out: name an OUTPUT of its own"
+            f"{store.place} has files that are not this job's ({some}{more}), which would be read "
+            "with what comes out: name an OUTPUT of its own"
         )
 
 
@@ -154,14 +165,18 @@ def _visible(names: Collection[str] | Iterator[str]) -> Iterator[str]:
             yield name
 
 
-def _is_part(name: str) -> bool:
-    return _PART.fullmatch(name.rpartition("/")[2]) is not None
-
-
-def _remove(store: Store) -> None:
-    """Remove what the former job wrote; killed in between, it is removed the next time."""
+def _remove(store: Store, old: Mapping[str, Any]) -> None:
+    """Remove what the `old` job wrote; killed in between, it is removed the next time."""
     store.remove(SUCCESS)
-    for name in store.names():
-        if name.startswith((_DONE, f"{QUARANTINE}/")) or _is_part(name):
+    names = list(store.names())
+    records = [name for name in names if name.startswith(_DONE)]
+    told = (_record(text) for text in store.read_all(records).values())
+    written = {record.file for record in told if record is not None}
+    folders = {"", *(folder_of(one.get("partition", ())) for one in old.get("sources", ()))}
+    for name in names:
+        folder, slash, file = name.rpartition("/")
+        is_part = f"{folder}{slash}" in folders and _PART.fullmatch(file)
+        if name in written or is_part or name.startswith(f"{QUARANTINE}/"):
             store.remove(name)
-    store.remove(_JOB)
+    for name in [*records, _JOB]:
+        store.remove(name)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -91,11 +90,6 @@ def stretches_of(
 def name_of(source: int, part: int) -> str:
     """The name of a part, without that of its folder."""
     return f"part-{source:05d}-{part:05d}"
-
-
-def folder_of(source: Source) -> str:
-    """The folders of a part, as its source has them: `region=eu/day=3/`."""
-    return "".join(f"{quote(key)}={quote(value)}/" for key, value in source.partition)
 
 
 class Reading(Protocol):

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from foretell.transports.batch.parts import Stretch, batch_rows_of, stretches_of
 from foretell.transports.batch.reading.forms import READERS
 from foretell.transports.batch.reading.pieces import Layout, Wanted
 from foretell.transports.batch.scoring.answers import Answers
+from foretell.transports.batch.storage.clouds import is_url
 from foretell.transports.batch.writing import Style
 
 _LOOKS_AT_ONCE = 16
@@ -93,6 +95,11 @@ def answers_of(
 def prepare(package: Package, place: str, output: str, options: BatchOptions) -> Prepared:
     """Decide all of a job. Raises InvalidInput, which tells all that does not fit, BadSettings."""
     style, single = _style(output, options)
+    if not single and not is_url(output) and os.path.isfile(output):
+        raise BadSettings(
+            f"{output} is a file whose name tells no form (there are {', '.join(dataset.FORMS)}): "
+            "name a folder, or a file with one of these"
+        )
     sources = dataset.find(place)
     dataset.check_apart(place, sources, output)
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:  # stores take their time to answer

@@ -91,6 +91,8 @@ def run(
     with open_ledger(store, job) as ledger:
         counts = Counts(prepared, ledger)
         streams = list(_streams(prepared, ledger))
+        if streams:
+            ledger.reopen()
         predicted_at = datetime.fromisoformat(ledger.predicted_at)
 
         def tick() -> None:

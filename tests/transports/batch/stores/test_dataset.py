@@ -204,3 +204,28 @@ def test_ten_thousand_files_are_one_listing(
     seconds = time.perf_counter() - started_at
     assert calls == ["list_objects_v2"] * 10, "pages of 1,000 keys, and nothing else"
     assert seconds < 30
+
+
+def test_linked_folders_are_read_once_each(tmp_path: Path) -> None:
+    for name in ("in/a.csv", "elsewhere/b.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x\n1\n")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "in")
+    found = [source.path for source in find(str(tmp_path / "in"))]
+    assert found == [str(tmp_path / "in" / name) for name in ("a.csv", "linked/b.csv")]
+
+
+def test_a_pipe_is_no_file_to_be_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(InvalidInput, match="not a regular file"):
+        find(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_empty_objects_that_stand_for_folders_are_no_files(started: Started) -> None:
+    server = started("s3")
+    base = new_folder(server)
+    put(base, "k=1/a.csv")
+    library(server).pipe_file(f"{base}/k=1/", b"")
+    assert names(base, base) == ["k=1/a.csv"]

@@ -15,7 +15,10 @@ from foretell.transports.batch.ledger import Ledger, PartRecord, open_ledger, pu
 from foretell.transports.batch.storage import Store, open_store
 
 JOB = Job(
-    (Source("in/a.csv", 10, "1", Form.CSV), Source("in/b.csv", 20, "2", Form.CSV)),
+    (
+        Source("/in/day=1/a.csv", 10, "1", Form.CSV, (("day", "1"),)),
+        Source("/in/day=2/b.csv", 20, "2", Form.CSV, (("day", "2"),)),
+    ),
     "churn",
     "1.0.0",
     "abc",
@@ -60,15 +63,15 @@ def test_what_changed_is_told_thing_by_thing() -> None:
     a, b = JOB.sources
     other = replace(
         JOB,
-        sources=(replace(a, stamp="3"), replace(b, path="in/c.csv")),
+        sources=(replace(a, stamp="3"), replace(b, path="/in/c.csv")),
         version="1.1.0",
         options=BatchOptions(on_bad_row="skip", keep=("id", "date"), columns={"age": "years"}),
     )
     assert told(JOB, other) == [
         "the model is churn 1.1.0, but was churn 1.0.0",
-        "in/c.csv is new",
-        "in/b.csv is gone",
-        "in/a.csv was written anew",
+        "/in/c.csv is new",
+        "/in/day=2/b.csv is gone",
+        "/in/day=1/a.csv was written anew",
         "--columns is age=years, but was empty",
         "--keep is id,date, but was not given",
         "--on-bad-row is skip, but was fail",
@@ -76,9 +79,9 @@ def test_what_changed_is_told_thing_by_thing() -> None:
     assert told(JOB, replace(JOB, digest="def")) == [
         "churn 1.0.0 was packed anew and is another model"
     ]
-    many = tuple(Source(f"in/{n}.csv", 1, "1", Form.CSV) for n in range(7))
+    many = tuple(Source(f"/in/{n}.csv", 1, "1", Form.CSV) for n in range(7))
     assert told(replace(JOB, sources=()), replace(JOB, sources=many)) == [
-        "in/0.csv, in/1.csv, in/2.csv, in/3.csv, in/4.csv and 2 more are new"
+        "/in/0.csv, /in/1.csv, /in/2.csv, /in/3.csv, /in/4.csv and 2 more are new"
     ]
 
 
@@ -155,13 +158,12 @@ def test_a_torn_job_is_another_one(store: Store, text: bytes) -> None:
 def test_a_job_does_not_begin_among_files_that_no_job_wrote(store: Store) -> None:
     store.put("notes.txt", b"no data")
     store.put("_old/x.parquet", b"hidden")
-    store.put("part-00000-00000.parquet", b"of a job that was killed while it was removed")
     with open_ledger(store, JOB):
         pass
     store.remove("_foretell/job.json")
     store.put("day=1/x.parquet", b"data")
     with (
-        pytest.raises(JobRefused, match=r"files that no job wrote \(day=1/x\.parquet\)"),
+        pytest.raises(JobRefused, match=r"files that are not this job's \(day=1/x\.parquet\)"),
         open_ledger(store, JOB),
     ):
         pass
@@ -193,3 +195,65 @@ def test_a_job_whose_lock_was_removed_stops(store: Store, tmp_path: Path) -> Non
             ledger.commit(record(0))
         with pytest.raises(JobRefused, match="was removed"):
             ledger.held()
+
+
+def test_parts_of_nobody_knows_whom_are_refused(store: Store) -> None:
+    """Their rows would be read with those of the new job, which may have fewer parts."""
+    with open_ledger(store, JOB) as ledger:
+        do(store, ledger, 0, 1)
+    store.remove("_foretell/job.json")
+    with pytest.raises(JobRefused, match="not this job's"), open_ledger(store, JOB):
+        pass
+    store.remove(record(0).file)
+    store.remove(record(1).file)
+    store.put("_SUCCESS", b"{}")
+    with pytest.raises(JobRefused, match="_SUCCESS"), open_ledger(store, JOB):
+        pass
+
+
+def test_overwriting_leaves_another_job_below_alone(store: Store) -> None:
+    with open_ledger(store, replace(JOB, sources=(DAY,))) as ledger:
+        do(store, ledger, 0)
+    below = open_store(f"{store.place}/other")
+    with open_ledger(below, replace(JOB, sources=(DAY,))) as ledger:
+        do(below, ledger, 0)
+        ledger.finish({})
+    anew = replace(JOB, digest="another", options=BatchOptions(overwrite=True))
+    with pytest.raises(JobRefused, match="not this job's"), open_ledger(store, anew):
+        pass
+    assert set(below.names()) >= {record(0).file, "_SUCCESS", "_foretell/job.json"}
+    assert record(0).file not in set(store.names())
+
+
+DAY = Source("/in/day=1/a.csv", 10, "1", Form.CSV, (("day", "1"),))
+
+
+def test_success_goes_while_a_lost_part_is_made_anew(store: Store) -> None:
+    with open_ledger(store, JOB) as ledger:
+        do(store, ledger, 0, 1)
+        ledger.finish({})
+    store.remove(record(1).file)
+    with open_ledger(store, JOB) as ledger:
+        assert set(ledger.done) == {record(0).part}
+        ledger.reopen()
+        assert "_SUCCESS" not in set(store.names())
+        do(store, ledger, 1)
+        ledger.finish({})
+    assert "_SUCCESS" in set(store.names())
+
+
+def test_a_torn_job_is_told_of(store: Store) -> None:
+    store.put("_foretell/job.json", b'{"model": ')
+    unread = pytest.raises(JobRefused, match=r"job\.json cannot be read.*--overwrite")
+    with unread, open_ledger(store, JOB):
+        pass
+    with open_ledger(store, replace(JOB, options=BatchOptions(overwrite=True))) as ledger:
+        assert not ledger.done
+
+
+def test_the_same_file_by_another_name_is_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    near, far = (replace(DAY, path=path) for path in ("in/a.csv", str(tmp_path / "in" / "a.csv")))
+    assert told(replace(JOB, sources=(near,)), replace(JOB, sources=(far,))) == []
