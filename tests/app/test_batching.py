@@ -208,6 +208,23 @@ def test_quiet_says_nothing(
 
 
 @pytest.mark.slow
+def test_a_job_that_was_done_says_so_and_another_one_may_overwrite(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(arrow(5), tmp_path / "in.parquet")
+    job = (repository, tmp_path / "in.parquet", tmp_path / "out")
+    assert "done before" not in code(capsys, *job)[1]
+    got, out, _ = code(capsys, *job)
+    assert got == 0
+    assert "all of it was done before" in out
+    got, _, err = code(capsys, *job, "--limit", "2")
+    assert got == 1
+    assert "--limit is 2, but was not given" in err
+    assert code(capsys, *job, "--limit", "2", "--overwrite")[0] == 0
+    assert written(tmp_path / "out").num_rows == 2
+
+
+@pytest.mark.slow
 def test_a_repository_of_several_models_needs_a_name(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

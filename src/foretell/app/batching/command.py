@@ -72,6 +72,8 @@ def carry_out(job: BatchJob, console: Console, *, quiet: bool) -> Report | int:
 def show(report: Report, console: Console) -> None:
     """The report for people, and where bad rows went."""
     show_report(console, report)
+    if report.parts_before == report.parts:
+        console.print("all of it was done before: nothing was done now", markup=False)
     if report.bad_rows:
         where = f"written to {printable(report.quarantine)}" if report.quarantine else "left out"
         console.print(f"{report.bad_rows:,} bad rows were {where}", markup=False)

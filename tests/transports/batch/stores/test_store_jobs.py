@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from tests.transports.batch.conftest import arrow
 from tests.transports.batch.files import FORMS, answers, write, written
 from tests.transports.batch.stores.conftest import Started, library, new_folder
 from tests.transports.batch.stores.jobs import brought
-from tests.transports.batch.stores.servers import StoreServer
+from tests.transports.batch.stores.servers import ROOT, StoreServer
 from tests.transports.batch.stores.test_attacks import small_disk
 
 pytestmark = pytest.mark.slow
@@ -176,3 +177,24 @@ def test_a_disk_that_may_not_be_written_is_told(repository: Path, tmp_path: Path
     (tmp_path / "file").write_text("no folder")
     with told(StoreFailed, "/file is a file"):
         foretell.batch(repository, path, tmp_path / "file" / "out")
+
+
+def test_the_page_tells_what_works(repository: Path, started: Started, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    path = write(arrow(20), tmp_path / "customers.parquet")
+    (tmp_path / "models").symlink_to(repository)
+    for scheme in ("s3", "gs", "az"):
+        files: Any = library(started(scheme))
+        files.mkdir("lake")
+        files.put_file(str(path), "lake/customers/customers.parquet")
+    lines = text.splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        command = [sys.executable, "-m", *shlex.split(line)]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, (line, ended.stderr)
+    assert (tmp_path / "scored-here.csv").exists()
+    assert open_store("gs://lake").read("scored.parquet").startswith(b"PAR1")
+    for place in ("s3://lake/scored", "az://lake/scored"):
+        assert "_SUCCESS" in open_store(place).names()
