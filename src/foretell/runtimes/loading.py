@@ -49,6 +49,17 @@ def load(manifest: Manifest, folder: Path, *, threads: int = 1) -> Servable:
     return Chain(manifest.signature, stages, manifest.steps[0].options)
 
 
+def load_bulk(manifest: Manifest, folder: Path, *, threads: int = 1) -> Servable | None:
+    """The servable for large batches of the package in `folder`; None where it has none.
+
+    It may be called by many threads at once. Raises as `load` does.
+    """
+    if manifest.bulk is None:
+        return None
+    stages = open_stages((manifest.bulk,), folder, trusted=False, threads=threads)
+    return Chain(manifest.signature, stages, manifest.bulk.options)
+
+
 def _quieten_sklearn() -> None:
     """Leave sklearn's warning of another version to the packer, who saw it, and to us."""
     try:
