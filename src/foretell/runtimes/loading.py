@@ -19,6 +19,7 @@ RUNTIMES: dict[str, str] = {
     "onnx": "foretell.runtimes.onnx_files:open_stage",
     "xgboost": "foretell.runtimes.xgboost_files:open_stage",
     "lightgbm": "foretell.runtimes.lightgbm_files:open_stage",
+    "trees": "foretell.runtimes.trees.stage:open_stage",
     "callable": "foretell.runtimes.python_class:open_stage",
 }
 """Runtime -> the function that opens a stage from `StageFiles`."""
