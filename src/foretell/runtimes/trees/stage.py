@@ -105,7 +105,7 @@ class TreesStage:
 
     def _chunk(self, feed: dict[str, Array]) -> Mapping[str, Array]:
         matrix = self._matrix(feed)
-        if matrix.ndim != 2 or matrix.shape[1] != self._n_columns:
+        if matrix.ndim != 2 or matrix.shape[1] < self._n_columns:
             raise BadPackage(f"the trees read {self._n_columns} columns, not {matrix.shape[1:]}")
         sums = np.empty((len(matrix), self._n_targets), self._packed.start.dtype)
         self._kernel(matrix, 0, len(matrix), self._packed, self._block, sums)
