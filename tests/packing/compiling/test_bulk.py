@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from foretell.core.batch import Batch
@@ -15,13 +14,11 @@ from foretell.core.signature import Signature
 from foretell.packing import pack
 from foretell.packing.compiling.bulk import BulkForm, bulk_form, opened
 from foretell.packing.compiling.candidates import mixed
-from foretell.packing.compiling.drawing.graph import Unfaithful
 from foretell.packing.compiling.points import points
 from foretell.packing.compiling.prove import original_answers, prove
 from foretell.packing.sample import batch_of
 from foretell.runtimes.loading import open_stages
 from foretell.runtimes.stages import Chain
-from foretell.runtimes.trees.table import TreeTable
 from tests import models
 from tests.packing.compiling import kinds
 

@@ -278,7 +278,6 @@ def _joined(nodes: _Nodes, trees: list[_Laid], words: Array, start: Array) -> Tr
     inner = node >= 0
     splits = np.where(inner, nodes.split[node], 0.0).astype(np.float64)
     sets = np.where(inner, nodes.sets[node], -1).astype(np.int32)
-    compared = splits[inner & (sets < 0)]
     column = np.where(inner, nodes.column[node], -1).astype(np.int32)
     return TreeTable(
         first=first,
@@ -293,6 +292,10 @@ def _joined(nodes: _Nodes, trees: list[_Laid], words: Array, start: Array) -> Tr
         values=np.concatenate(values),
         start=start,
         n_columns=int(column.max()) + 1,
-        single=nodes.split.dtype == np.float32
-        or bool((widened_splits(compared) == compared).all()),
+        single=nodes.split.dtype == np.float32 or _is_single(splits[inner & (sets < 0)]),
     )
+
+
+def _is_single(splits: Array) -> bool:
+    """Whether float32 numbers can be compared with these splits, rounded down, to the same end."""
+    return bool(((widened_splits(splits) == splits) & (splits > -np.inf)).all())
