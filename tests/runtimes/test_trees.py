@@ -62,7 +62,7 @@ def grown(seed: int, **asked: Any) -> TreeTable:
     split = np.array(splits)
     if asked.get("single") and not asked.get("narrow"):
         # below the least float32 number, a cast makes -inf: not what such a split means
-        split = np.where(split == -np.inf, 0.5, widened_splits(split))
+        split = widened_splits(np.where(split == -np.inf, 0.5, split))
     number = np.float32 if asked.get("narrow") else np.float64
     return TreeTable(
         first=np.array(first),
