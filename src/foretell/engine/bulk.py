@@ -86,7 +86,7 @@ def _around(field: Field, column: Array, random: np.random.Generator) -> Array:
     moved = column * (1 + _SPREAD * random.standard_normal(column.shape))
     moved += _SPREAD * random.standard_normal(column.shape)
     if field.datatype.is_integer:
-        moved = np.rint(moved)
+        moved = np.rint(moved if column.dtype.kind == "i" else np.abs(moved))
     if field.minimum is not None or field.maximum is not None:
         moved = np.clip(moved, field.minimum, field.maximum)
     try:

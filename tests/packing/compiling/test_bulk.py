@@ -6,19 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from foretell.core.batch import Batch
 from foretell.core.servable import Servable
 from foretell.core.signature import Signature
+from foretell.errors import BadPackage
 from foretell.packing import pack
 from foretell.packing.compiling.bulk import BulkForm, bulk_form, opened
 from foretell.packing.compiling.candidates import mixed
+from foretell.packing.compiling.drawing.graph import Unfaithful
 from foretell.packing.compiling.points import points
 from foretell.packing.compiling.prove import original_answers, prove
 from foretell.packing.sample import batch_of
 from foretell.runtimes.loading import open_stages
-from foretell.runtimes.stages import Chain
+from foretell.runtimes.stages import Chain, StageFiles
+from foretell.runtimes.trees.stage import open_stage
+from foretell.runtimes.trees.table import TreeTable
 from tests import models
 from tests.packing.compiling import kinds
 
@@ -96,3 +101,71 @@ def test_a_kind_of_trees_answers_in_bulk_as_the_original(name: str, tmp_path: Pa
     assert proof.failure is None
     assert proof.points["sample"] > 0
     assert proof.max_error <= (1e-6 if "xgboost" in name else EXACT)
+
+
+def test_the_trees_of_classes_become_one_with_a_value_for_each(tmp_path: Path) -> None:
+    forest = drawn("forest of ten classes", tmp_path)
+    table = table_of(forest.form())
+    assert table.width.max() == 10
+    assert table.n_trees == 10
+
+
+def test_the_trees_of_boosting_stay_apart_and_their_start_is_no_tree(tmp_path: Path) -> None:
+    table = table_of(drawn("boosting, three classes", tmp_path).form())
+    assert table.n_trees == 3 * 10
+    assert table.target.tolist() == [0, 1, 2] * 10
+    assert set(table.width) == {1}
+    assert (table.start != 0).all()
+
+
+def test_a_graph_before_the_trees_is_made_only_where_it_does_something(tmp_path: Path) -> None:
+    names = {
+        "tree": ["bulk-trees.npz", "bulk-after.onnx"],
+        "scaled tree": ["bulk-before.onnx", "bulk-trees.npz", "bulk-after.onnx"],
+        "xgboost": ["bulk-trees.npz", "bulk-after.onnx"],
+    }
+    for name, files in names.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        assert list(drawn(name, folder).form().files) == files
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("logistic", "no tree ensembles"), ("adaptive", "5 tree ensembles")],
+)
+def test_what_cannot_be_cut_is_told(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(Unfaithful, match=words):
+        drawn(name, tmp_path).form()
+
+
+def test_threads_answer_as_one_does(tmp_path: Path) -> None:
+    made = drawn("tree with gaps", tmp_path)
+    form = made.form()
+    alone = opened(form, made.signature, tmp_path)
+    stage = open_stage(StageFiles(tmp_path, tuple(form.files), form.options, threads=3))
+    together = Chain(made.signature, (stage,), form.options)
+    many = Batch.concat([made.sample] * 40)
+    assert many.n_rows > 2 * 4096
+    for one, other in zip(alone.predict(many).columns, together.predict(many).columns, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_damaged_trees_and_graphs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    made = drawn("tree", tmp_path)
+    form = made.form()
+    table, after = form.files.values()
+    wrong = (
+        (BulkForm({"t.npz": table[:-50], "a.onnx": after}, form.options), "no readable trees"),
+        (BulkForm({"t.npz": table, "a.onnx": after[:9]}, form.options), "not a readable ONNX"),
+        (BulkForm({"t.npz": table, "a.onnx": made.model}, form.options), "does not take what"),
+        (BulkForm({"t.npz": table}, form.options), "two files or three"),
+        (BulkForm(form.files, {**form.options, "casts": ["int8"]}), "not to 'int8'"),
+    )
+    for other, words in wrong:
+        with pytest.raises(BadPackage, match=words):
+            opened(other, made.signature, tmp_path)
+
+
+def table_of(form: BulkForm) -> TreeTable:
+    return TreeTable.from_bytes(form.files["bulk-trees.npz"], "trees")
