@@ -35,9 +35,10 @@ _TEXT = (
     "Rows that one core answers in a second: {rows:,} at a time, of four columns, in one process, "
     "each way in turns. *scikit-learn* is `predict` and `predict_proba` of the model, on a "
     "DataFrame that was made before the clock started; *ONNX Runtime* is the package as it is "
-    "served, asked for {block:,} rows at a time, which suits it best; *bulk* is its form for many rows, which batch jobs take: the trees as plain arrays, "
-    "summed by a compiled loop. The clock is the process's CPU time; numbers are medians of "
-    "{turns} turns. All three answer alike, to the last bits of a float64."
+    "served, asked for {block:,} rows at a time, which suits it best; *bulk* is its form for many "
+    "rows, which batch jobs take: the trees as plain arrays, summed by a compiled loop. The clock "
+    "is the process's CPU time; numbers are medians of {turns} turns. All three answer alike, to "
+    "the last bits of a float64."
 )
 _ROWS, _BLOCK_ROWS, _TRAINED_ROWS = 65_536, 2_048, 20_000
 _NAMES = ["a", "b", "c", "d"]
