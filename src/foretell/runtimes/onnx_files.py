@@ -178,7 +178,7 @@ class OnnxStage:
 
     def _tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
         if options.get("layout") == "grouped":
-            return _grouped(inputs, str(options.get("missing", "")))
+            return grouped(inputs, str(options.get("missing", "")))
         if self._is_matrix:
             name, datatype = self.inputs[0].name, inputs[0].datatype
             if not datatype.is_numeric:
@@ -226,7 +226,7 @@ class OnnxStage:
         return {only.name: np.asarray(table).astype(_DATATYPES[only.kind].numpy, copy=False)}
 
 
-def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
+def grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
     """`numbers` (float64) and `texts`, each of the fields of that kind in their order.
 
     What a graph that Foretell compiled takes of columns of several datatypes; `missing` stands

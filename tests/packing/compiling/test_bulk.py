@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from foretell.core.batch import Batch
 from foretell.core.servable import Servable
@@ -22,6 +27,7 @@ from foretell.packing.compiling.prove import original_answers, prove
 from foretell.packing.sample import batch_of
 from foretell.runtimes.loading import open_stages
 from foretell.runtimes.stages import Chain, StageFiles
+from foretell.runtimes.trees.kernel import _kept
 from foretell.runtimes.trees.stage import open_stage
 from foretell.runtimes.trees.table import TreeTable
 from tests import models
@@ -158,13 +164,87 @@ def test_damaged_trees_and_graphs_that_do_not_fit_are_refused(tmp_path: Path) ->
     wrong = (
         (BulkForm({"t.npz": table[:-50], "a.onnx": after}, form.options), "no readable trees"),
         (BulkForm({"t.npz": table, "a.onnx": after[:9]}, form.options), "not a readable ONNX"),
-        (BulkForm({"t.npz": table, "a.onnx": made.model}, form.options), "does not take what"),
+        (BulkForm({"t.npz": table, "a.onnx": made.model}, form.options), "does not take the sums"),
         (BulkForm({"t.npz": table}, form.options), "two files or three"),
         (BulkForm(form.files, {**form.options, "casts": ["int8"]}), "not to 'int8'"),
     )
     for other, words in wrong:
         with pytest.raises(BadPackage, match=words):
             opened(other, made.signature, tmp_path)
+
+
+def mixed_numbers() -> kinds.Data:
+    """Floats and whole numbers: columns of several datatypes, and no texts."""
+    frame, y = kinds.churn()
+    return frame[["tenure", "total_charges", "senior_citizen"]].fillna(0.0), y
+
+
+def without_texts() -> Any:
+    numbers = ColumnTransformer([("numbers", "passthrough", ["tenure", "total_charges"])])
+    return make_pipeline(numbers, small_forest())
+
+
+def voting_of_all() -> Any:
+    """One forest of numbers, one formula of texts: what follows the trees asks for the rest."""
+    texts = ColumnTransformer(
+        [("texts", OneHotEncoder(handle_unknown="ignore"), ["contract", "payment_method"])]
+    )
+    return VotingClassifier(
+        [("trees", without_texts()), ("formula", make_pipeline(texts, LogisticRegression()))],
+        voting="soft",
+    )
+
+
+def small_forest() -> Any:
+    return RandomForestClassifier(5, max_depth=4, random_state=0)
+
+
+def one_column() -> kinds.Data:
+    frame, y = kinds.cancer()
+    return frame[["mean_radius"]], y
+
+
+def whole_churn() -> kinds.Data:
+    frame, y = kinds.churn()
+    return frame.fillna({"tenure": 0.0, "total_charges": 0.0}), y
+
+
+OTHERS = {
+    "floats and whole numbers": kinds.Kind(small_forest, mixed_numbers),
+    "texts that no tree asks for": kinds.Kind(without_texts, whole_churn),
+    "texts beside the trees": kinds.Kind(voting_of_all, whole_churn),
+    "one column": kinds.Kind(small_forest, one_column),
+    "one scaled column": kinds.Kind(
+        lambda: make_pipeline(StandardScaler(), small_forest()), one_column
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_columns_of_every_kind_come_to_the_trees(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, name, OTHERS[name])
+    made = drawn(name, tmp_path)
+    proof = prove(opened(made.form(), made.signature, tmp_path), made.answers)
+    assert proof.failure is None
+    assert proof.max_error <= EXACT
+
+
+def test_columns_that_must_not_be_written_to_are_read_and_nothing_is_compiled(
+    tmp_path: Path,
+) -> None:
+    made = drawn("tree", tmp_path)
+    servable = opened(made.form(), made.signature, tmp_path)
+    wanted = servable.predict(made.sample)
+    kernel: Any = _kept()
+    before = list(kernel.signatures)
+    matrix = np.asfortranarray(made.sample.matrix)
+    matrix.flags.writeable = False
+    given = servable.predict(Batch.from_matrix(made.sample.fields, matrix))
+    for one, other in zip(given.columns, wanted.columns, strict=True):
+        assert one.tolist() == other.tolist()
+    assert kernel.signatures == before
 
 
 def table_of(form: BulkForm) -> TreeTable:

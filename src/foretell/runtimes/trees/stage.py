@@ -22,7 +22,7 @@ import numpy as np
 
 from foretell.core.field import Array, Field
 from foretell.errors import BadPackage, MissingExtra
-from foretell.runtimes.onnx_files import OnnxStage, open_graph
+from foretell.runtimes.onnx_files import OnnxStage, grouped, open_graph
 from foretell.runtimes.stages import Known, StageFiles
 from foretell.runtimes.tables import Table, Tabulate
 from foretell.runtimes.trees.table import TreeTable
@@ -66,11 +66,10 @@ class TreesStage:
         self.known = Known()
         self._before, self._after = before, after
         self._sums, self._input = str(options.get("sums")), str(options.get("input"))
-        asked = {part.name for part in after.inputs} - {self._sums}
-        given = {part.name for part in before.inputs} if before else {self._input}
-        if not asked <= given or len(asked) == len(after.inputs):
-            raise BadPackage(f"{after.file} does not take what comes before it")
-        self._also = tuple(asked)
+        asked = [part.name for part in after.inputs]
+        if self._sums not in asked:
+            raise BadPackage(f"{after.file} does not take the sums of the trees")
+        self._also = [name for name in asked if name != self._sums]
         self._casts = [_dtype(name) for name in options.get("casts", ())]
         self._n_columns, self._n_targets = table.n_columns, table.n_targets
         self._packed = packed(table)
@@ -79,7 +78,9 @@ class TreesStage:
         self._pool = ThreadPoolExecutor(threads, "trees") if threads > 1 else None
 
     def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
-        """The tensors to feed, by name."""
+        """The tensors of the whole graph, by name."""
+        if options.get("layout") == "grouped":
+            return grouped(inputs, str(options.get("missing", "")))
         if self._before is not None:
             return self._before.tabulator(inputs, options)
         return lambda batch: {self._input: batch.matrix}
@@ -109,18 +110,28 @@ class TreesStage:
             raise BadPackage(f"the trees read {self._n_columns} columns, not {matrix.shape[1:]}")
         sums = np.empty((len(matrix), self._n_targets), self._packed.start.dtype)
         self._kernel(matrix, 0, len(matrix), self._packed, self._block, sums)
-        return self._after.predict({self._sums: sums, **{name: feed[name] for name in self._also}})
+        also = {name: _part(feed, name) for name in self._also}
+        return self._after.predict({self._sums: sums, **also})
 
     def _matrix(self, feed: dict[str, Array]) -> Array:
         """What the trees read, as the kernel takes it: float64 numbers, row by row, writeable."""
         if self._before is None:
-            matrix = feed[self._input]
+            matrix = _part(feed, self._input)
         else:
-            (matrix,) = self._before.predict(feed).values()
+            asked = {part.name: _part(feed, part.name) for part in self._before.inputs}
+            (matrix,) = self._before.predict(asked).values()
+            matrix = matrix.reshape(len(matrix), -1)  # one column comes as an answer of scalars
         for dtype in self._casts:
             with np.errstate(over="ignore"):
                 matrix = matrix.astype(dtype, copy=False)
         return np.require(matrix, np.float64, ["C", "W"])
+
+
+def _part(feed: dict[str, Array], name: str) -> Array:
+    try:
+        return feed[name]
+    except KeyError:
+        raise BadPackage(f"a step of trees asks for {name!r}, which there is not") from None
 
 
 def _dtype(name: Any) -> Any:
