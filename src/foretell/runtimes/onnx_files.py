@@ -177,8 +177,9 @@ class OnnxStage:
         return lambda batch: batch.rows[0] if batch.n_rows == 1 else tabulate(batch)
 
     def _tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
-        if options.get("layout") == "grouped":
-            return grouped(inputs, str(options.get("missing", "")))
+        tabulate = laid_out(inputs, options)
+        if tabulate is not None:
+            return tabulate
         if self._is_matrix:
             name, datatype = self.inputs[0].name, inputs[0].datatype
             if not datatype.is_numeric:
@@ -226,7 +227,14 @@ class OnnxStage:
         return {only.name: np.asarray(table).astype(_DATATYPES[only.kind].numpy, copy=False)}
 
 
-def grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
+def laid_out(inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate | None:
+    """The tensors of a graph whose step names its `layout`; None where it names none."""
+    if options.get("layout") == "grouped":
+        return _grouped(inputs, str(options.get("missing", "")))
+    return None
+
+
+def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
     """`numbers` (float64) and `texts`, each of the fields of that kind in their order.
 
     What a graph that Foretell compiled takes of columns of several datatypes; `missing` stands

@@ -22,7 +22,7 @@ import numpy as np
 
 from foretell.core.field import Array, Field
 from foretell.errors import BadPackage, MissingExtra
-from foretell.runtimes.onnx_files import OnnxStage, grouped, open_graph
+from foretell.runtimes.onnx_files import OnnxStage, laid_out, open_graph
 from foretell.runtimes.stages import Known, StageFiles
 from foretell.runtimes.tables import Table, Tabulate
 from foretell.runtimes.trees.table import TreeTable
@@ -79,8 +79,9 @@ class TreesStage:
 
     def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
         """The tensors of the whole graph, by name."""
-        if options.get("layout") == "grouped":
-            return grouped(inputs, str(options.get("missing", "")))
+        tabulate = laid_out(inputs, options)
+        if tabulate is not None:
+            return tabulate
         if self._before is not None:
             return self._before.tabulator(inputs, options)
         return lambda batch: {self._input: batch.matrix}
