@@ -25,6 +25,7 @@ from benchmarks.comparison import compare
 from benchmarks.compilation import compilation
 from benchmarks.conditions import Conditions, machine
 from benchmarks.harness import require_tools
+from benchmarks.many_rows import many_rows
 from benchmarks.overload import overload
 from benchmarks.peers.kept import peers
 from benchmarks.report import Run
@@ -46,6 +47,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "at-rest": at_rest,
     "compilation": compilation,
     "batch": batch_jobs,
+    "bulk": many_rows,
     "peers": peers,
 }
 

@@ -219,3 +219,10 @@ def test_what_json_cannot_hold_is_a_bad_package(value: object) -> None:
 def test_a_name_is_a_string(name: Any) -> None:
     with pytest.raises(BadPackage, match="must be a string"):
         manifest(name=name)
+
+
+def test_a_bulk_step_is_kept_and_reads_listed_files_only() -> None:
+    made = manifest(bulk=Step("trees", ("model.pkl",), {"casts": ["float32"]}))
+    assert Manifest.from_text(made.to_text()) == made
+    with pytest.raises(BadPackage, match="not listed"):
+        manifest(bulk=Step("trees", ("other.npz",)))

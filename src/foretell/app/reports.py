@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell.core.field import Field, spoken
+from foretell.core.manifest import Step
 from foretell.engine.repository import Package, verify
 
 
@@ -31,10 +32,8 @@ def describe(package: Package, *, verified: bool = False) -> dict[str, Any]:
         "name": manifest.name,
         "version": manifest.version,
         "created_at": manifest.created_at,
-        "steps": [
-            {"runtime": step.runtime, "files": list(step.files), "options": dict(step.options)}
-            for step in manifest.steps
-        ],
+        "steps": [_described(step) for step in manifest.steps],
+        "bulk": None if manifest.bulk is None else _described(manifest.bulk),
         "signature": manifest.signature.describe(),
         "files": [
             {"path": file.path, "sha256": file.sha256, "size": file.size} for file in manifest.files
@@ -44,6 +43,10 @@ def describe(package: Package, *, verified: bool = False) -> dict[str, Any]:
         "compile_report": manifest.compile_report,
         "metadata": dict(manifest.metadata),
     }
+
+
+def _described(step: Step) -> dict[str, Any]:
+    return {"runtime": step.runtime, "files": list(step.files), "options": dict(step.options)}
 
 
 def show_package(console: Console, package: Package) -> None:
@@ -57,6 +60,10 @@ def show_package(console: Console, package: Package) -> None:
     for step in manifest.steps:
         files = ", ".join(step.files)
         console.print(f"  {escape(step.runtime)}: {escape(files)}")
+    if manifest.bulk is not None:
+        console.print(
+            f"  in bulk, {escape(manifest.bulk.runtime)}: {escape(', '.join(manifest.bulk.files))}"
+        )
     if manifest.trusted:
         console.print("  [yellow]packed with --trust: loading it runs its maker's code[/]")
     examples = signature.example or ("",) * len(signature.inputs)
@@ -87,16 +94,23 @@ def _show_compilation(console: Console, report: Mapping[str, Any]) -> None:
     else:
         console.print(f"  compiled: {escape(chosen)}, proven within {report.get('tolerance')}")
     for one in report.get("candidates", ()):
-        words = [] if one.get("error") is None else [str(one["error"])]
-        if one.get("max_error") is not None:
-            points = sum((one.get("points") or {}).values())
-            words.append(f"max error {one['max_error']:.1e} on {points} points")
-        if one.get("speed_up"):
-            speeds = ", ".join(f"{value:.1f}x" for value in one["speed_up"].values())
-            words.append(f"{speeds} as fast at {', '.join(one['speed_up'])} rows")
-        if one.get("lost") is not None:
-            words.append(f"lost: {one['lost']}")
-        console.print(f"    {escape(one.get('name'))}: {escape('; '.join(words))}")
+        console.print(f"    {escape(one.get('name'))}: {escape(_result(one))}")
+    if report.get("bulk") is not None:
+        console.print(f"    in bulk: {escape(_result(report['bulk']))}")
+
+
+def _result(one: Mapping[str, Any]) -> str:
+    """What became of a candidate, or of the form for many rows."""
+    words = [] if one.get("error") is None else [str(one["error"])]
+    if one.get("max_error") is not None:
+        points = sum((one.get("points") or {}).values())
+        words.append(f"max error {one['max_error']:.1e} on {points} points")
+    if one.get("speed_up"):
+        speeds = ", ".join(f"{value:.1f}x" for value in one["speed_up"].values())
+        words.append(f"{speeds} as fast at {', '.join(one['speed_up'])} rows")
+    if one.get("lost") is not None:
+        words.append(f"lost: {one['lost']}")
+    return "; ".join(words)
 
 
 def _takes(field: Field) -> str:

@@ -4,7 +4,8 @@ Rules:
 
 1. A package is a folder `<repository>/<model>/<version>/` with `model.json` and artifact files.
 2. `steps` run in order: each step but the last transforms, the last one predicts. A step
-   names its runtime and its artifacts, relative to the package.
+   names its runtime and its artifacts, relative to the package. `bulk`, where there is one, is
+   one step that answers as all of them do, and is quicker for many rows.
 3. Every artifact is listed with its SHA-256 and size; what is not listed is not read.
 4. Names and versions are free strings of letters, digits and `._+-`, starting with a letter
    or digit, so that they are safe in paths, URLs and metric labels.
@@ -93,6 +94,7 @@ class Manifest:
     trusted: bool = False
     compile_report: Mapping[str, Any] | None = None
     baseline: Mapping[str, Any] | None = None
+    bulk: Step | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,7 +103,7 @@ class Manifest:
         if not self.steps:
             raise BadPackage(f"package {self.name} {self.version} has no steps")
         listed = {artifact.path for artifact in self.files}
-        for step in self.steps:
+        for step in (*self.steps, *((self.bulk,) if self.bulk else ())):
             for path in step.files:
                 if path not in listed:
                     raise BadPackage(f"step {step.runtime!r} reads {path!r}, which is not listed")
@@ -112,10 +114,8 @@ class Manifest:
         for known in fields(self):
             told[known.name] = getattr(self, known.name)
         told["signature"] = self.signature.describe()
-        told["steps"] = [
-            {"runtime": step.runtime, "files": step.files, "options": step.options}
-            for step in self.steps
-        ]
+        told["steps"] = [_told(step) for step in self.steps]
+        told["bulk"] = None if self.bulk is None else _told(self.bulk)
         told["files"] = [
             {"path": artifact.path, "sha256": artifact.sha256, "size": artifact.size}
             for artifact in self.files
@@ -149,6 +149,10 @@ class Manifest:
         return cls(**told)
 
 
+def _told(step: Step) -> dict[str, Any]:
+    return {"runtime": step.runtime, "files": step.files, "options": step.options}
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
@@ -161,18 +165,21 @@ def _signature(told: object, what: str) -> Signature:
 
 
 def _steps(told: object, what: str) -> tuple[Step, ...]:
-    read = []
-    for step in as_list(told, what):
-        as_object(step, what, ("runtime", "files", "options"), ())
-        files = as_list(step["files"], f"the files of a step in {what}")
-        read.append(
-            Step(
-                as_name(step["runtime"], f"the runtime of a step in {what}"),
-                tuple(as_name(path, f"a file of a step in {what}") for path in files),
-                as_object(step["options"], f"the options of a step in {what}"),
-            )
-        )
-    return tuple(read)
+    return tuple(_step(step, what) for step in as_list(told, what))
+
+
+def _step(told: object, what: str) -> Step:
+    step = as_object(told, what, ("runtime", "files", "options"), ())
+    files = as_list(step["files"], f"the files of a step in {what}")
+    return Step(
+        as_name(step["runtime"], f"the runtime of a step in {what}"),
+        tuple(as_name(path, f"a file of a step in {what}") for path in files),
+        as_object(step["options"], f"the options of a step in {what}"),
+    )
+
+
+def _maybe_step(told: object, what: str) -> Step | None:
+    return None if told is None else _step(told, what)
 
 
 def _artifacts(told: object, what: str) -> tuple[Artifact, ...]:
@@ -212,5 +219,6 @@ _READERS: Mapping[str, Callable[[object, str], Any]] = {
     "trusted": as_bool,
     "compile_report": _maybe_object,
     "baseline": _maybe_object,
+    "bulk": _maybe_step,
     "metadata": as_object,
 }

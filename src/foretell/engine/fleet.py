@@ -3,7 +3,8 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from foretell import runtimes
 from foretell.core.batch import Batch
@@ -11,6 +12,7 @@ from foretell.core.call import Target
 from foretell.core.manifest import Manifest
 from foretell.core.routing import newest, version_key
 from foretell.core.signature import Signature
+from foretell.engine.bulk import bulk_predict
 from foretell.engine.executors import Executor, Predict, ProcessDied, checked
 from foretell.engine.executors.choosing import ExecutorKind, choose, inline_rows
 from foretell.engine.executors.inline import InlineExecutor
@@ -24,11 +26,12 @@ _log = logging.getLogger("foretell.engine")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One version that is loaded and warm: `executor` runs it for the server."""
+    """One version that is loaded from `folder` and warm: `executor` runs it for the server."""
 
     manifest: Manifest
     predict: Predict
     executor: Executor
+    folder: Path
 
     @property
     def name(self) -> str:
@@ -41,6 +44,16 @@ class Loaded:
     @property
     def signature(self) -> Signature:
         return self.manifest.signature
+
+    def for_bulk(self, batch_rows: int, *, threads: int = 1) -> "Loaded":
+        """This version for batches of about `batch_rows` rows.
+
+        Its `predict` is the package's bulk form, on `threads` threads, where there is one that
+        is measured to be faster at that size; many threads may call that at once. Otherwise it
+        is this one itself. Raises BadPackage when the bulk form cannot be read.
+        """
+        predict = bulk_predict(self.manifest, self.folder, self.predict, batch_rows, threads)
+        return self if predict is None else replace(self, predict=predict)
 
 
 class Fleet:
@@ -108,12 +121,12 @@ def load(package: Package, *, kind: ExecutorKind = ExecutorKind.AUTO, threads: i
         executor = _in_a_process(package, threads)
         predict = executor.predict
         _warm(manifest, predict, warming)
-        loaded = Loaded(manifest, predict, executor)
+        loaded = Loaded(manifest, predict, executor, package.folder)
     elif kind is ExecutorKind.INLINE:
         most_rows = None if warming is None else inline_rows(predict, warming)
-        loaded = Loaded(manifest, predict, InlineExecutor(predict, most_rows))
+        loaded = Loaded(manifest, predict, InlineExecutor(predict, most_rows), package.folder)
     else:
-        loaded = Loaded(manifest, predict, ThreadExecutor(predict))
+        loaded = Loaded(manifest, predict, ThreadExecutor(predict), package.folder)
     seconds = time.perf_counter() - before
     _log.info("%s %s is loaded, %s, in %.2f s", manifest.name, manifest.version, kind, seconds)
     return loaded

@@ -1,5 +1,5 @@
 """Runtimes turn the artifact files of one framework into a servable."""
 
-from foretell.runtimes.loading import RUNTIMES, load
+from foretell.runtimes.loading import RUNTIMES, load, load_bulk
 
-__all__ = ["RUNTIMES", "load"]
+__all__ = ["RUNTIMES", "load", "load_bulk"]

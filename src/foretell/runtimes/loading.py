@@ -19,6 +19,7 @@ RUNTIMES: dict[str, str] = {
     "onnx": "foretell.runtimes.onnx_files:open_stage",
     "xgboost": "foretell.runtimes.xgboost_files:open_stage",
     "lightgbm": "foretell.runtimes.lightgbm_files:open_stage",
+    "trees": "foretell.runtimes.trees.stage:open_stage",
     "callable": "foretell.runtimes.python_class:open_stage",
 }
 """Runtime -> the function that opens a stage from `StageFiles`."""
@@ -47,6 +48,17 @@ def load(manifest: Manifest, folder: Path, *, threads: int = 1) -> Servable:
             _quieten_sklearn()
         stages = open_stages(manifest.steps, folder, trusted=manifest.trusted, threads=threads)
     return Chain(manifest.signature, stages, manifest.steps[0].options)
+
+
+def load_bulk(manifest: Manifest, folder: Path, *, threads: int = 1) -> Servable | None:
+    """The servable for large batches of the package in `folder`; None where it has none.
+
+    It may be called by many threads at once. Raises as `load` does.
+    """
+    if manifest.bulk is None:
+        return None
+    stages = open_stages((manifest.bulk,), folder, trusted=False, threads=threads)
+    return Chain(manifest.signature, stages, manifest.bulk.options)
 
 
 def _quieten_sklearn() -> None:

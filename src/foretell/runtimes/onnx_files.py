@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,37 +65,53 @@ class _Tensor:
 
 def open_stage(files: StageFiles) -> OnnxStage:
     """The graph in one file. Raises BadPackage and MissingExtra."""
-    path = files.only
+    return open_graph(files.only, files.options, threads=files.threads)
+
+
+def open_graph(
+    path: Path, options: Mapping[str, Any], *, threads: int = 1, bound: bool = True
+) -> OnnxStage:
+    """The graph in the file `path`, one row of it `bound` to memory of its own where that can be.
+
+    Raises BadPackage and MissingExtra.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtra(f"install onnxruntime to read {path.name}") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = files.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _SILENT
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = _SILENT
     # threads that wait for the next call by spinning take a core each for what they may save
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            path.read_bytes(), settings, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
         said = str(error).strip().splitlines()[0]
         raise BadPackage(f"{path.name} is not a readable ONNX model: {said}") from error
-    columns = files.options.get("columns", ())
+    columns = options.get("columns", ())
     if not isinstance(columns, list | tuple):
         raise BadPackage(f"a step's options name no list of columns: {columns!r}")
     run_options = onnxruntime.RunOptions()
     run_options.log_severity_level = _SILENT
-    return OnnxStage(session, path.name, run_options, frozenset(map(str, columns)))
+    kept = frozenset(map(str, columns))
+    return OnnxStage(session, path.name, run_options, kept, bound=bound)
 
 
 class OnnxStage:
     """A session, and the fields of its tensors; outputs [N, 1] in `columns` stay columns."""
 
     def __init__(
-        self, session: Any, file: str, run_options: Any, columns: frozenset[str] = frozenset()
+        self,
+        session: Any,
+        file: str,
+        run_options: Any,
+        columns: frozenset[str] = frozenset(),
+        *,
+        bound: bool = True,
     ) -> None:
         self.file = file
         self.session = session
@@ -117,7 +134,7 @@ class OnnxStage:
             for part, (name, flat) in zip(self.outputs, self._flat, strict=True)
         ]
         self._options = run_options  # making its default anew costs each call
-        self._row = None if self._row_by_row else self._bound()
+        self._row = self._bound() if bound and not self._row_by_row else None
         self.known = Known(fields=self._fields())
 
     def _bound(self) -> BoundRow | None:
@@ -161,11 +178,9 @@ class OnnxStage:
         return lambda batch: batch.rows[0] if batch.n_rows == 1 else tabulate(batch)
 
     def _tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
-        match options.get("layout"):
-            case "coded":
-                return coded(inputs, _words(options.get("words"), inputs))
-            case "grouped":
-                return _grouped(inputs, str(options.get("missing", "")))
+        tabulate = laid_out(inputs, options)
+        if tabulate is not None:
+            return tabulate
         if self._is_matrix:
             name, datatype = self.inputs[0].name, inputs[0].datatype
             if not datatype.is_numeric:
@@ -211,6 +226,16 @@ class OnnxStage:
             raise BadPackage(f"{self.file} takes {len(self.inputs)} inputs, so it must come first")
         only = self.inputs[0]
         return {only.name: np.asarray(table).astype(_DATATYPES[only.kind].numpy, copy=False)}
+
+
+def laid_out(inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate | None:
+    """The tensors of a graph whose step names its `layout`; None where it names none."""
+    match options.get("layout"):
+        case "coded":
+            return coded(inputs, _words(options.get("words"), inputs))
+        case "grouped":
+            return _grouped(inputs, str(options.get("missing", "")))
+    return None
 
 
 def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:

@@ -9,7 +9,10 @@ Rules:
 3. The fastest for one row wins. A later candidate must be `LATER_MUST_BE` times as fast as an
    earlier one, which is closer to the original's arithmetic: noise does not displace an exact
    graph, and precision is not given up for a little.
-4. Packing stays quick: the generic converter, which takes minutes for large forests, is not
+4. From the first candidate, when it is proven, a form for many rows is made and proven likewise
+   (`bulk.py`). It stays where it is `BULK_MUST_BE` times as fast as what is served, for
+   `BULK_ROWS` rows.
+5. Packing stays quick: the generic converter, which takes minutes for large forests, is not
    asked when that would take more than about `CONVERTING_S` and a graph is proven already, nor
    ever for more than `CONVERTING_AT_ALL_S`; nothing new is tried after `LONGEST_S`. The report
    says so.
@@ -20,7 +23,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,9 +34,11 @@ from foretell.core.batch import Batch
 from foretell.core.field import dense_datatype
 from foretell.core.servable import Servable
 from foretell.core.signature import Signature
-from foretell.errors import BadPackage
+from foretell.errors import BadPackage, MissingExtra
 from foretell.packing.compiling.apart import ends_its_process
+from foretell.packing.compiling.bulk import BulkForm, bulk_form, opened
 from foretell.packing.compiling.candidates import MIXED, Candidate, builders, converting_s
+from foretell.packing.compiling.drawing.graph import Unfaithful
 from foretell.packing.compiling.points import points
 from foretell.packing.compiling.prove import TOLERANCE, Answers, original_answers, prove
 from foretell.runtimes.estimators import EstimatorStage
@@ -48,6 +53,7 @@ LATER_MUST_BE = 2.0
 LONGEST_S = 20.0
 CONVERTING_S, CONVERTING_AT_ALL_S = 1.5, 15.0
 SIZES = (1, 32, 1000)
+BULK_ROWS, BULK_MUST_BE = 10_000, 1.2
 _PER_SIZE_S = 0.12
 _MOST_CALLS = 100
 _ROUNDS = 3
@@ -55,11 +61,15 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The chosen graph with the options of its `onnx` step, or None; and the report."""
+    """The chosen graph with the options of its `onnx` step, or None; and the report.
+
+    `bulk` is the form for many rows, where there is one.
+    """
 
     model: bytes | None
     options: Mapping[str, Any]
     report: Mapping[str, Any]
+    bulk: BulkForm | None = None
 
 
 def compile_chain(
@@ -92,7 +102,7 @@ def compile_chain(
                 search.skip(name, f"not tried: converting it would take about {needed:,.0f} s")
             else:
                 search.consider(build(), Path(folder))
-        return search.result()
+        return search.in_bulk(search.result(), Path(folder))
 
 
 def refused(reason: str) -> dict[str, Any]:
@@ -179,6 +189,38 @@ class _Search:
         if best is None:
             return Compiled(None, {}, report)
         return Compiled(best.candidate.model, best.candidate.options, report)
+
+    def in_bulk(self, compiled: Compiled, folder: Path) -> Compiled:
+        """`compiled` with a form for many rows, when one is proven and faster; and its report."""
+        told: dict[str, Any] = {"built": False, "error": None, "proven": False}
+        report = {**compiled.report, "bulk": told}
+        drawn = next((one for one in self.proven if one.candidate.name == MIXED), None)
+        if drawn is None or drawn.candidate.model is None:
+            told["error"] = f"there is no proven {MIXED} graph"
+            return replace(compiled, report=report)
+        try:
+            form = bulk_form(drawn.candidate.model, drawn.candidate.options)
+            servable = opened(form, self.original.signature, folder)
+        except (Unfaithful, BadPackage, MissingExtra) as error:
+            told["error"] = str(error)[:160]
+            return replace(compiled, report=report)
+        proof = prove(servable, self._expected or {})
+        told |= {"built": True, **proof.describe(), "size": form.size}
+        if proof.failure is not None:
+            told["lost"] = f"not proven: {proof.failure}"
+            return replace(compiled, report=report)
+        chosen = compiled.report["chosen"]
+        served = next(
+            (one.servable for one in self.proven if one.candidate.name == chosen), self.original
+        )
+        make = _batches_of(self.sample, BULK_ROWS)
+        times = [[_seconds(one, make) for one in (served, servable)] for _ in range(_ROUNDS)]
+        by_served, by_bulk = map(min, zip(*times, strict=True))
+        told["speed_up"] = {str(BULK_ROWS): round(by_served / by_bulk, 2)}
+        if by_served < by_bulk * BULK_MUST_BE:
+            told["lost"] = f"less than {BULK_MUST_BE} times as fast for {BULK_ROWS:,} rows"
+            return replace(compiled, report=report)
+        return replace(compiled, report=report, bulk=form)
 
     def _times(self) -> list[dict[int, float]]:
         """Seconds by rows of the original, and of each proven candidate in order."""

@@ -1,5 +1,7 @@
 """A compiled package runs one `onnx` step; the originals stay in it, listed but never opened.
 
+Where there is a form for many rows, that is its `bulk` step, whatever its steps are.
+
 They are kept so that the package can be audited and compiled again. Its `libraries` are those
 of the graph; what the originals need stands in the compile report under `original`.
 """
@@ -15,6 +17,7 @@ from typing import Any
 from foretell.core.batch import Batch
 from foretell.core.manifest import Artifact, Manifest, Step
 from foretell.errors import MissingExtra
+from foretell.packing.compiling.bulk import TREES, BulkForm
 from foretell.packing.compiling.compiled import MODEL, Compiled, compile_chain, refused
 from foretell.packing.libraries import libraries_of
 from foretell.runtimes import load
@@ -36,22 +39,36 @@ def compiled_package(manifest: Manifest, sample: Batch, folder: Path) -> Manifes
         told = str(error).strip().splitlines()
         reason = f"compiling failed: {type(error).__name__}: {told[0] if told else ''}"
         return replace(manifest, compile_report=refused(reason))
-    if made.model is None:
-        return replace(manifest, compile_report=made.report)
-    taken = {artifact.path for artifact in manifest.files}
-    path = MODEL if MODEL not in taken else f"compiled-{MODEL}"
-    steps = (Step("onnx", (path,), made.options),)
-    files = (*manifest.files, _written(made.model, folder, path))
-    stages = open_stages(steps, folder, trusted=False)
-    compiled = replace(
-        manifest,
-        steps=steps,
-        files=files,
-        libraries=libraries_of(steps, stages),
-        compile_report={**made.report, "original": _told(manifest)},
-    )
-    load(Manifest.from_text(compiled.to_text()), folder).predict(sample.slice(0, 1))
+    compiled = replace(manifest, compile_report=made.report)
+    if made.model is not None:
+        path = _free(MODEL, manifest)
+        steps = (Step("onnx", (path,), made.options),)
+        compiled = replace(
+            compiled,
+            steps=steps,
+            files=(*manifest.files, _written(made.model, folder, path)),
+            libraries=libraries_of(steps, open_stages(steps, folder, trusted=False)),
+            compile_report={**made.report, "original": _told(manifest)},
+        )
+    if made.bulk is not None:
+        compiled = _with_bulk(compiled, made.bulk, folder)
+    if compiled.steps is not manifest.steps:
+        load(Manifest.from_text(compiled.to_text()), folder).predict(sample.slice(0, 1))
     return compiled
+
+
+def _with_bulk(manifest: Manifest, form: BulkForm, folder: Path) -> Manifest:
+    """`manifest` with the form for many rows, written to `folder`."""
+    named = {_free(name, manifest): data for name, data in form.files.items()}
+    written = [_written(data, folder, name) for name, data in named.items()]
+    step = Step(TREES, tuple(named), form.options)
+    return replace(manifest, bulk=step, files=(*manifest.files, *written))
+
+
+def _free(name: str, manifest: Manifest) -> str:
+    """`name`, or another where a file of the package has it."""
+    taken = {artifact.path for artifact in manifest.files}
+    return name if name not in taken else f"compiled-{name}"
 
 
 def _compiled(manifest: Manifest, sample: Batch, folder: Path) -> Compiled:

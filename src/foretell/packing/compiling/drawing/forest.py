@@ -147,7 +147,12 @@ def _note_cut(
 
 def widened(tree: Tree) -> Tree:
     """`tree`, its `float32(x) <= split` as an equal `x <= split` of float64 numbers."""
-    splits = tree.split.astype(np.float64)
+    return replace(tree, split=widened_splits(tree.split))
+
+
+def widened_splits(splits: Array) -> Array:
+    """For each split the greatest float64 number that a cast to float32 brings to its left side."""
+    splits = splits.astype(np.float64)
     with np.errstate(all="ignore"):
         below = splits.astype(np.float32)
         below = np.where(below > splits, np.nextafter(below, np.float32(-np.inf)), below)
@@ -155,7 +160,7 @@ def widened(tree: Tree) -> Tree:
         middle = (below.astype(np.float64) + above.astype(np.float64)) / 2
     # halfway between two float32 the one of even mantissa is taken
     even = below.view(np.uint32) % 2 == 0
-    return replace(tree, split=np.where(even, middle, np.nextafter(middle, -np.inf)))
+    return np.where(even, middle, np.nextafter(middle, -np.inf))
 
 
 class _Table:

@@ -1,0 +1,157 @@
+"""The bulk form: taken where it is measured to be faster, and never opened unasked."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foretell.core.field import Datatype, Field
+from foretell.core.signature import Signature
+from foretell.engine import bulk, fleet, repository
+from foretell.engine.executors.choosing import ExecutorKind
+from foretell.errors import BadPackage, MissingExtra
+from foretell.packing import pack
+from tests import models
+
+
+@pytest.fixture(scope="module")
+def boosted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package whose bulk form is many times as fast as its graph."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    folder = tmp_path_factory.mktemp("boosted")
+    frame, y = models.numbers()
+    return pack(
+        [models.saved(GradientBoostingClassifier().fit(frame, y), folder / "model.pkl")],
+        sample=models.sampled(frame, folder / "sample.csv"),
+        repository=folder / "models",
+    )
+
+
+@pytest.fixture
+def loaded(boosted: Path) -> Iterator[fleet.Loaded]:
+    made = fleet.load(repository.read(boosted), kind=ExecutorKind.THREAD)
+    yield made
+    made.executor.close()
+
+
+def test_a_package_of_trees_has_a_proven_bulk_form(boosted: Path) -> None:
+    package = repository.read(boosted)
+    repository.verify(package)
+    manifest = package.manifest
+    assert manifest.bulk is not None
+    assert manifest.bulk.runtime == "trees"
+    listed = {artifact.path for artifact in manifest.files}
+    assert {"bulk-trees.npz", "bulk-after.onnx"} == set(manifest.bulk.files) <= listed
+    report = (manifest.compile_report or {})["bulk"]
+    assert report["proven"]
+    assert report["max_error"] <= 1e-12
+    assert report["speed_up"]["10000"] >= 1.2
+    assert "numba" not in manifest.libraries  # a server of single rows does without
+
+
+def test_the_bulk_form_is_taken_for_many_rows_and_answers_alike(loaded: fleet.Loaded) -> None:
+    many = loaded.for_bulk(20_000)
+    assert many.predict is not loaded.predict
+    assert (many.manifest, many.executor) == (loaded.manifest, loaded.executor)
+    batch = bulk.varied(loaded.signature, 5000)()
+    assert batch.n_rows == 5000
+    for one, other in zip(many.predict(batch).columns, loaded.predict(batch).columns, strict=True):
+        if one.dtype.kind == "f":
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+        else:
+            assert one.tolist() == other.tolist()
+
+
+def test_the_plain_form_stays_where_it_is_faster(
+    loaded: fleet.Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_seconds", lambda predicts, make: [1.0, 1.5])
+    assert loaded.for_bulk(1000) is loaded
+
+
+def test_the_plain_form_stays_where_the_extra_is_missing(
+    loaded: fleet.Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise MissingExtra("install foretell[bulk]: numba is missing")
+
+    monkeypatch.setattr("foretell.runtimes.load_bulk", missing)
+    with caplog.at_level("INFO"):
+        assert loaded.for_bulk(1000) is loaded
+    assert "install foretell[bulk]" in caplog.text
+
+
+def test_a_package_without_a_bulk_form_is_the_same_in_bulk(loaded: fleet.Loaded) -> None:
+    plain = replace(loaded, manifest=replace(loaded.manifest, bulk=None))
+    assert plain.for_bulk(1000) is plain
+
+
+def test_a_bulk_form_that_cannot_be_read_is_refused(loaded: fleet.Loaded, tmp_path: Path) -> None:
+    with pytest.raises(BadPackage):
+        replace(loaded, folder=tmp_path).for_bulk(1000)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from foretell.engine import fleet, repository
+
+loaded = fleet.load(repository.read(Path(sys.argv[1])))
+assert "numba" not in sys.modules, "a server opened the bulk form"
+sys.modules["numba"] = None  # not installed
+assert loaded.for_bulk(20_000) is loaded
+"""
+
+
+def test_a_server_never_opens_it_and_a_machine_without_numba_does_without(boosted: Path) -> None:
+    done = run(
+        [sys.executable, "-c", PROGRAM, str(boosted)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_packing_without_numba_tells_why_there_is_no_bulk_form(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    for name in ("numba", "foretell.runtimes.trees.kernel", "foretell.runtimes.trees.layout"):
+        monkeypatch.setitem(sys.modules, name, None)
+    frame, y = models.numbers()
+    folder = pack(
+        [models.saved(DecisionTreeClassifier().fit(frame, y), tmp_path / "model.pkl")],
+        sample=models.sampled(frame, tmp_path / "sample.csv"),
+        repository=tmp_path / "models",
+    )
+    manifest = models.manifest_of(folder)
+    assert manifest.bulk is None
+    assert manifest.steps[0].runtime == "onnx"
+    assert "install foretell[bulk]" in (manifest.compile_report or {})["bulk"]["error"]
+
+
+def test_rows_that_differ_are_made_of_an_example_within_what_its_fields_take() -> None:
+    fields = (
+        Field("share", Datatype.FP64, minimum=0, maximum=1),
+        Field("count", Datatype.INT64),
+        Field("size", Datatype.UINT8),
+        Field("plan", Datatype.BYTES),
+        Field("vector", Datatype.FP32, shape=(2,)),
+    )
+    outputs = (Field("prediction", Datatype.FP64),)
+    signature = Signature(fields, outputs, example=(0.5, 3, 1, "a", [1.0, 2.0]))
+    batch = bulk.varied(signature, 200)()
+    share, count, size, plan, vector = batch.columns
+    assert 0 <= share.min() < share.max() <= 1
+    assert count.dtype == np.int64
+    assert len(set(count.tolist())) > 2
+    assert size.dtype == np.uint8
+    assert size.max() < 100
+    assert set(plan) == {"a"}
+    assert vector.shape == (200, 2)
+    assert len(np.unique(vector)) > 100
