@@ -26,7 +26,7 @@ from foretell.transports.batch.parts import batch_rows_of
 from foretell.transports.batch.preparing import answers_of
 from foretell.transports.batch.reading.columnar import piece_of
 from foretell.transports.batch.reading.pieces import Layout, Wanted
-from foretell.transports.batch.scoring.loading import scorer_of
+from foretell.transports.batch.scoring.loading import scorer_of, takes_bulk
 from foretell.transports.batch.scoring.scorer import Scored
 from foretell.transports.batch.writing import Style
 
@@ -63,8 +63,9 @@ def predict(
     choices = Choices(options.columns, options.keep, folders=False)
     plan = plan_of(found.manifest.signature, [(source, layout)], choices, answers.schema, _all_fits)
     schema = pa.schema([told.with_type(_plain(told.type)) for told in plan.schema])
+    bulk = takes_bulk(found, batch_rows_of(plan.wanted[0]))
     context = frame.sparkSession.sparkContext
-    shared = context.broadcast(pickle.dumps((files_of(found), options, now, plan.wanted[0])))
+    shared = context.broadcast(pickle.dumps((files_of(found), options, now, plan.wanted[0], bulk)))
     return frame.mapInArrow(_scorer(shared, schema), from_arrow_schema(schema))
 
 
@@ -86,10 +87,10 @@ def _scorer(
     """What scores a partition, in a process of an executor."""
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        files, options, now, wanted = pickle.loads(shared.value)  # noqa: S301 - made by `predict`
+        files, options, now, wanted, bulk = pickle.loads(shared.value)  # noqa: S301 - made by `predict`
         unpacked = Unpacked(files)
         answers = answers_of(unpacked.package, options, _STYLE, now)
-        scorer = scorer_of(unpacked.package, options, answers)
+        scorer = scorer_of(unpacked.package, options, answers, bulk=bulk)
         for piece in _pieces(batches, wanted):
             scored = scorer.score(piece)
             if options.on_bad_row == "fail":

@@ -23,7 +23,7 @@ from foretell.core.field import Array, Field
 from foretell.core.manifest import Manifest
 from foretell.core.signature import Signature
 from foretell.engine.executors import Predict, checked
-from foretell.errors import InvalidInput, MissingExtra
+from foretell.errors import BadPackage, InvalidInput, MissingExtra
 
 _TRIES = 3
 _ENOUGH_S = 0.5
@@ -42,13 +42,10 @@ def bulk_predict(
     if manifest.bulk is None or manifest.signature.example is None:
         return None
     try:
-        servable = runtimes.load_bulk(manifest, folder, threads=threads)
+        bulk = bulk_form(manifest, folder, threads)
     except MissingExtra as error:
         _log.info("%s %s: %s", manifest.name, manifest.version, error.message)
         return None
-    if servable is None:
-        return None
-    bulk = checked(servable.predict, manifest.signature.outputs)
     make = varied(manifest.signature, batch_rows)
     try:
         by_plain, by_bulk = _seconds([plain, bulk], make)
@@ -64,6 +61,14 @@ def bulk_predict(
         by_bulk * 1e3,
     )
     return bulk if by_bulk < by_plain else None
+
+
+def bulk_form(manifest: Manifest, folder: Path, threads: int) -> Predict:
+    """What answers by the bulk form. Raises BadPackage, also when there is none, MissingExtra."""
+    servable = runtimes.load_bulk(manifest, folder, threads=threads)
+    if servable is None:
+        raise BadPackage(f"{manifest.name} {manifest.version} has no form for many rows")
+    return checked(servable.predict, manifest.signature.outputs)
 
 
 def varied(signature: Signature, n_rows: int) -> Callable[[], Batch]:

@@ -12,7 +12,7 @@ from foretell.core.call import Target
 from foretell.core.manifest import Manifest
 from foretell.core.routing import newest, version_key
 from foretell.core.signature import Signature
-from foretell.engine.bulk import bulk_predict
+from foretell.engine.bulk import bulk_form, bulk_predict
 from foretell.engine.executors import Executor, Predict, ProcessDied, checked
 from foretell.engine.executors.choosing import ExecutorKind, choose, inline_rows
 from foretell.engine.executors.inline import InlineExecutor
@@ -54,6 +54,13 @@ class Loaded:
         """
         predict = bulk_predict(self.manifest, self.folder, self.predict, batch_rows, threads)
         return self if predict is None else replace(self, predict=predict)
+
+    def in_bulk(self, *, threads: int = 1) -> "Loaded":
+        """This version with its bulk form's `predict`, as it was chosen once.
+
+        Raises BadPackage when there is none or it cannot be read, MissingExtra.
+        """
+        return replace(self, predict=bulk_form(self.manifest, self.folder, threads))
 
 
 class Fleet:

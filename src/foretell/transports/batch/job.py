@@ -45,6 +45,8 @@ class Job:
     digest: str
     options: BatchOptions
     predicted_at: str
+    bulk: bool = False
+    """Whether the model's bulk form answers: measured once, and kept when the job goes on."""
 
 
 def described(job: Job) -> dict[str, Any]:

@@ -56,10 +56,11 @@ def put_record(store: Store, record: PartRecord) -> None:
 class Ledger:
     """The record of one job, which holds the lock of its output."""
 
-    def __init__(self, store: Store, lock: Lock, predicted_at: str) -> None:
+    def __init__(self, store: Store, lock: Lock, job: Mapping[str, Any]) -> None:
         self._store = store
         self._lock = lock
-        self.predicted_at = predicted_at
+        self.predicted_at: str = job["predicted_at"]
+        self.bulk = bool(job["bulk"])
         self.done: dict[str, PartRecord] = {}
         self.is_finished = False
         self.refresh()
@@ -123,7 +124,7 @@ def open_ledger(store: Store, job: Job) -> Iterator[Ledger]:
             lock.held()
             store.create(_JOB, json.dumps(new, indent=1).encode())
             old = new
-        yield Ledger(store, lock, old["predicted_at"])
+        yield Ledger(store, lock, old)
 
 
 def _written(store: Store) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ from foretell.transports.batch.ledger import QUARANTINE, Ledger, open_ledger
 from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
-from foretell.transports.batch.scoring.loading import scorer_of
+from foretell.transports.batch.scoring.loading import scorer_of, takes_bulk
 from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import join
 
@@ -85,7 +85,9 @@ def run(
     """
     manifest = package.manifest
     now = datetime.now(UTC).isoformat()
-    job = Job(prepared.sources, manifest.name, manifest.version, digest_of(package), options, now)
+    bulk = takes_bulk(package, prepared.batch_rows)
+    digest = digest_of(package)
+    job = Job(prepared.sources, manifest.name, manifest.version, digest, options, now, bulk)
     place = _hidden(prepared.output) if prepared.single else prepared.output
     store = open_store(place)
     with open_ledger(store, job) as ledger:
@@ -101,12 +103,12 @@ def run(
 
         if streams and engine is None:
             answers = answers_of(package, options, prepared.style, predicted_at)
-            scorer = functools.partial(scorer_of, package, options, answers)
+            scorer = functools.partial(scorer_of, package, options, answers, bulk=ledger.bulk)
             shared = Run(prepared, options, store, ledger, counts)
             own = [CommittedStream(shared, stream) for stream in streams]
             Workers(own, scorer, workers=options.threads).run(tick, every_s)
         elif streams and engine is not None:
-            order = order_of(package, prepared, options, predicted_at, place)
+            order = order_of(package, prepared, options, ledger, place)
             Elsewhere(engine, order, ledger, counts).run(streams, tick, every_s)
         report = _reported(prepared, options, ledger, counts.progress(), manifest)
         if prepared.single:
@@ -165,7 +167,10 @@ def digest_of(package: Package) -> str:
     manifest = package.manifest
     told = {
         "files": sorted((file.path, file.sha256) for file in manifest.files),
-        "steps": [(step.runtime, step.files, step.options) for step in manifest.steps],
+        "steps": [
+            (step.runtime, step.files, step.options)
+            for step in (*manifest.steps, *((manifest.bulk,) if manifest.bulk else ()))
+        ],
         "signature": manifest.signature.describe(),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -257,3 +257,11 @@ def test_the_same_file_by_another_name_is_no_change(
     monkeypatch.chdir(tmp_path)
     near, far = (replace(DAY, path=path) for path in ("in/a.csv", str(tmp_path / "in" / "a.csv")))
     assert told(replace(JOB, sources=(near,)), replace(JOB, sources=(far,))) == []
+
+
+def test_a_job_keeps_the_form_that_was_measured_when_it_began(store: Store) -> None:
+    """Rows of both forms could differ in their last bit from those of a job never interrupted."""
+    with open_ledger(store, replace(JOB, bulk=True)) as ledger:
+        assert ledger.bulk
+    with open_ledger(store, replace(JOB, bulk=False)) as ledger:
+        assert ledger.bulk

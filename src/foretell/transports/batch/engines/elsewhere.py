@@ -75,6 +75,7 @@ class Order:
     options: BatchOptions
     package: dict[str, bytes]
     predicted_at: datetime
+    bulk: bool
     place: str
     folder: str
 
@@ -98,10 +99,12 @@ def files_of(package: Package) -> dict[str, bytes]:
 
 
 def order_of(
-    package: Package, prepared: Prepared, options: BatchOptions, predicted_at: datetime, place: str
+    package: Package, prepared: Prepared, options: BatchOptions, ledger: Ledger, place: str
 ) -> Order:
     """The order of a job."""
-    return Order(prepared, options, files_of(package), predicted_at, place, os.getcwd())
+    predicted_at = datetime.fromisoformat(ledger.predicted_at)
+    files = files_of(package)
+    return Order(prepared, options, files, predicted_at, ledger.bulk, place, os.getcwd())
 
 
 class Unpacked:
@@ -148,7 +151,7 @@ class Deputy:
         self._unpacked = Unpacked(order.package)
         package = self._unpacked.package
         answers = answers_of(package, order.options, order.prepared.style, order.predicted_at)
-        self._scorer = scorer_of(package, order.options, answers)
+        self._scorer = scorer_of(package, order.options, answers, bulk=order.bulk)
         self._run = Run(
             order.prepared, order.options, self._store, _Records(self._store), _Nobody()
         )
