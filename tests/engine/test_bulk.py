@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.engine import bulk, fleet, repository
@@ -73,6 +74,20 @@ def test_the_plain_form_stays_where_it_is_faster(
 ) -> None:
     monkeypatch.setattr(bulk, "_seconds", lambda predicts, make: [1.0, 1.5])
     assert loaded.for_bulk(1000) is loaded
+
+
+@pytest.mark.parametrize(("asked", "measured"), [(500, 500), (10**9, bulk.MOST_ROWS)])
+def test_no_more_rows_are_measured_than_say_something(
+    loaded: fleet.Loaded, asked: int, measured: int
+) -> None:
+    seen = []
+
+    def predict(batch: Batch) -> Batch:
+        seen.append(batch.n_rows)
+        return loaded.predict(batch)
+
+    replace(loaded, predict=predict).for_bulk(asked)
+    assert set(seen) == {measured}
 
 
 def test_the_plain_form_stays_where_the_extra_is_missing(

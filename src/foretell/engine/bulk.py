@@ -5,7 +5,8 @@ Rules:
 1. It is opened only when asked for: a server of single rows pays neither its memory nor its
    start. Where its extra is not installed, the plain form answers.
 2. It is taken for a number of rows for which it is measured to be faster, on rows that differ:
-   the example alone, repeated, would go one and the same way through every tree.
+   the example alone, repeated, would go one and the same way through every tree. Of more than
+   `MOST_ROWS` each takes as long, so no more are measured.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from foretell.core.signature import Signature
 from foretell.engine.executors import Predict, checked
 from foretell.errors import BadPackage, InvalidInput, MissingExtra
 
+MOST_ROWS = 8_192
 _TRIES = 3
 _ENOUGH_S = 0.5
 _SPREAD = 0.5
@@ -46,7 +48,8 @@ def bulk_predict(
     except MissingExtra as error:
         _log.info("%s %s: %s", manifest.name, manifest.version, error.message)
         return None
-    make = varied(manifest.signature, batch_rows)
+    n_rows = min(batch_rows, MOST_ROWS)
+    make = varied(manifest.signature, n_rows)
     try:
         by_plain, by_bulk = _seconds([plain, bulk], make)
     except Exception as error:  # noqa: BLE001 - made-up rows may be what a model raises on
@@ -56,7 +59,7 @@ def bulk_predict(
         "%s %s answers %d rows in %.2f ms, in bulk in %.2f ms",
         manifest.name,
         manifest.version,
-        batch_rows,
+        n_rows,
         by_plain * 1e3,
         by_bulk * 1e3,
     )
