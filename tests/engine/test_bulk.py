@@ -1,7 +1,7 @@
 """The bulk form: taken where it is measured to be faster, and never opened unasked."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from subprocess import run
@@ -12,11 +12,15 @@ import pytest
 
 from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
+from foretell.core.manifest import Manifest
 from foretell.core.signature import Signature
 from foretell.engine import bulk, fleet, repository
 from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadPackage, MissingExtra
 from foretell.packing import pack
+from foretell.packing.compiling import compiled
+from foretell.packing.compiling.bulk import BulkForm
+from foretell.packing.compiling.splitting import split
 from tests import models
 
 
@@ -131,23 +135,64 @@ def test_a_server_never_opens_it_and_a_machine_without_numba_does_without(booste
     assert done.returncode == 0, done.stderr
 
 
-def test_packing_without_numba_tells_why_there_is_no_bulk_form(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[], Manifest]:
+    """Packs a small tree, and reads what the package says about itself."""
     from sklearn.tree import DecisionTreeClassifier
 
+    frame, y = models.numbers()
+
+    def packed() -> Manifest:
+        folder = pack(
+            [models.saved(DecisionTreeClassifier().fit(frame, y), tmp_path / "model.pkl")],
+            sample=models.sampled(frame, tmp_path / "sample.csv"),
+            repository=tmp_path / "models",
+        )
+        return models.manifest_of(folder)
+
+    return packed
+
+
+def test_packing_without_numba_tells_why_there_is_no_bulk_form(
+    tree: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("numba", "foretell.runtimes.trees.kernel", "foretell.runtimes.trees.layout"):
         monkeypatch.setitem(sys.modules, name, None)
-    frame, y = models.numbers()
-    folder = pack(
-        [models.saved(DecisionTreeClassifier().fit(frame, y), tmp_path / "model.pkl")],
-        sample=models.sampled(frame, tmp_path / "sample.csv"),
-        repository=tmp_path / "models",
-    )
-    manifest = models.manifest_of(folder)
+    manifest = tree()
     assert manifest.bulk is None
     assert manifest.steps[0].runtime == "onnx"
     assert "install foretell[bulk]" in (manifest.compile_report or {})["bulk"]["error"]
+
+
+def test_a_bulk_form_that_cannot_be_made_costs_the_package_nothing_else(
+    tree: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise IndexError("out of bounds")
+
+    monkeypatch.setattr(compiled, "bulk_form", broken)
+    manifest = tree()
+    assert manifest.bulk is None
+    assert manifest.steps[0].runtime == "onnx"
+    assert (manifest.compile_report or {})["bulk"]["error"] == "IndexError: out of bounds"
+
+
+def test_a_bulk_form_that_answers_otherwise_is_not_kept(
+    tree: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: bytes, options: Mapping[str, Any]) -> BulkForm:
+        parts = split(model, options)
+        values = parts.table.values[::-1].copy()
+        table = replace(parts.table, values=values).to_bytes()
+        return BulkForm({"bulk-trees.npz": table, "bulk-after.onnx": parts.after}, parts.options)
+
+    monkeypatch.setattr(compiled, "bulk_form", wrong)
+    manifest = tree()
+    assert manifest.bulk is None
+    assert not any(artifact.path.startswith("bulk") for artifact in manifest.files)
+    report = (manifest.compile_report or {})["bulk"]
+    assert not report["proven"]
+    assert "not proven" in report["lost"]
 
 
 def test_rows_that_differ_are_made_of_an_example_within_what_its_fields_take() -> None:

@@ -204,6 +204,9 @@ class _Search:
         except (Unfaithful, BadPackage, MissingExtra) as error:
             told["error"] = str(error)[:160]
             return replace(compiled, report=report)
+        except Exception as error:  # noqa: BLE001  the graph serves: the report tells what failed
+            told["error"] = f"{type(error).__name__}: {error}"[:160]
+            return replace(compiled, report=report)
         proof = prove(servable, self._expected or {})
         told |= {"built": True, **proof.describe(), "size": form.size}
         if proof.failure is not None:
