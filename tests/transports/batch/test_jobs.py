@@ -324,3 +324,23 @@ def test_the_hook_is_told_how_far_it_is(repository: Path, tmp_path: Path) -> Non
     told: list[Any] = []
     foretell.batch(repository, tmp_path / "in.parquet", tmp_path / "out", hook=told.append)
     assert (told[-1].rows, told[-1].rows_total, told[-1].parts_total) == (100, 100, 1)
+
+
+def test_texts_in_dictionaries_are_written_as_such_and_read_as_texts(
+    repository: Path, tmp_path: Path
+) -> None:
+    words = pa.array(["lang", "kurz", None, "größer"] * 500)
+    table = arrow(2000).append_column("word", words)
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=700)
+    for output in (tmp_path / "out", tmp_path / "one.parquet"):
+        foretell.batch(repository, tmp_path / "in.parquet", output, batch_rows=300, part_rows=900)
+    (first, *_) = sorted((tmp_path / "out").glob("part-*.parquet"))
+    for path in (first, tmp_path / "one.parquet"):
+        told = pq.read_metadata(path)
+        columns = {told.row_group(0).column(n).path_in_schema: n for n in range(told.num_columns)}
+        word = told.row_group(0).column(columns["word"])
+        assert word.has_dictionary_page
+        assert word.total_uncompressed_size < 2 * word.num_values
+    one = pq.read_table(tmp_path / "one.parquet")
+    for got in (written(tmp_path / "out"), one):
+        assert got.select(table.column_names).equals(table)

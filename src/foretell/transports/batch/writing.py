@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import shutil
@@ -171,19 +172,33 @@ class _ParquetRows:
                 self._write_group()
 
     def _write_group(self) -> None:
-        table = pa.Table.from_batches(self._waiting, self._schema)
+        table = pa.Table.from_batches(self._waiting, None if self._waiting else self._schema)
         if self._writer is None:
             self._writer = self._opened(table)
         self._writer.write_table(table, max(self._rows, 1))
         self._waiting, self._rows, self._bytes = [], 0, 0
 
     def _opened(self, table: pa.Table) -> Any:
-        return pq.ParquetWriter(
+        repeating = [name for name in table.column_names if _repeats(table.column(name))]
+        # The least and the greatest of a few words say nothing of a row group, and cost as much as
+        # writing them.
+        told_of = [
+            name
+            for name in table.column_names
+            if name not in repeating or not _is_text(table.schema.field(name).type)
+        ]
+        writer = pq.ParquetWriter(
             self._file,
-            self._schema,
+            table.schema,
             compression=self._style.compression,
-            use_dictionary=[name for name in table.column_names if _repeats(table.column(name))],
+            use_dictionary=repeating,
+            write_statistics=told_of,
+            store_schema=False,
         )
+        # Texts that came as dictionaries are written as such, but are texts to who reads them.
+        told = base64.b64encode(self._schema.serialize())
+        writer.add_key_value_metadata({"ARROW:schema": told.decode()})
+        return writer
 
     def close(self) -> None:
         """What is still to be written."""
@@ -195,6 +210,11 @@ class _ParquetRows:
         if self._writer is not None:
             # What was not closed is left away: pyarrow would write its end into a closed file.
             self._writer.is_open = False
+
+
+def _is_text(told: pa.DataType) -> bool:
+    plain = told.value_type if pa.types.is_dictionary(told) else told
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:

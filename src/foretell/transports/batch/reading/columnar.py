@@ -3,8 +3,8 @@
 Rules:
 
 1. Parquet is read page by page: memory does not depend on the size of its row groups.
-2. Texts that a Parquet file keeps as a dictionary stay one for the model; an Arrow file's record
-   batches are read whole, one at a time.
+2. Texts that a Parquet file keeps as a dictionary stay one, for the model and for the output; an
+   Arrow file's record batches are read whole, one at a time.
 3. What cannot be read is InvalidInput, and names the file.
 """
 
@@ -22,6 +22,9 @@ from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.pieces import Layout, Piece, Wanted
 
 _BUFFER_BYTES = 2**20
+_PLAIN_BYTES = 4
+"""A text that is not in a dictionary takes as many for its length alone."""
+
 _ARROW_FILE = b"ARROW1"
 _OLD_FEATHER = b"FEA1"
 
@@ -49,10 +52,13 @@ class ParquetReader:
     ) -> Iterator[Piece]:
         """The rows with numbers from `start` to `stop`, in order."""
         with told_of(source, "Parquet"), source.open() as file:
+            told = pq.read_metadata(file)
+            file.seek(0)
             options = {
                 "pre_buffer": False,
                 "buffer_size": _BUFFER_BYTES,
-                "read_dictionary": wanted.texts,
+                "read_dictionary": list(_coded(told, wanted.columns)),
+                "metadata": told,
             }
             with pq.ParquetFile(file, **options) as parquet:
                 groups, first = _groups(_sizes(parquet), start, stop)
@@ -60,6 +66,22 @@ class ParquetReader:
                     batch_rows, row_groups=groups, columns=wanted.columns, use_threads=False
                 )
                 yield from _pieces(batches, wanted, first, (start, stop))
+
+
+def _coded(told: Any, names: Sequence[str]) -> Iterator[str]:
+    """The columns of texts that the file keeps as dictionaries: few bytes a value.
+
+    They stay so on their whole way: nothing is made of each text, and nothing looked up again.
+    """
+    if not told.num_row_groups:
+        return
+    first = told.row_group(0)
+    for place in range(told.num_columns):
+        column = first.column(place)
+        is_text = told.schema.column(place).logical_type.type == "STRING"
+        small = column.total_uncompressed_size < _PLAIN_BYTES * column.num_values
+        if is_text and small and column.path_in_schema in names:
+            yield column.path_in_schema
 
 
 def _sizes(parquet: Any) -> tuple[int, ...]:
@@ -141,4 +163,7 @@ def piece_of(batch: pa.RecordBatch, wanted: Wanted, start: int) -> Piece:
 
 
 def _of_type(column: Any, told: pa.DataType) -> Any:
-    return column if column.type == told else column.cast(told)
+    kind = column.type
+    if kind == told or (pa.types.is_dictionary(kind) and kind.value_type == told):
+        return column
+    return column.cast(told)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.field import Array, Field
 
 MIXED = {b"foretell": b"mixed"}
 """The metadata of a column whose values have no type in common."""
@@ -67,16 +67,6 @@ class Wanted:
         told += [name for name in self.carried.names if name not in self.constants]
         return list(dict.fromkeys(told))
 
-    @cached_property
-    def texts(self) -> list[str]:
-        """The columns that feed inputs of text."""
-        return [
-            name
-            for feed in self.feeds
-            for name in feed.columns
-            if feed.field.datatype is Datatype.BYTES
-        ]
-
     def piece(
         self,
         place: tuple[int, int],
@@ -97,14 +87,12 @@ class Wanted:
             else column(told)
             for told in self.carried
         ]
-        names = (feed.field.name for feed in self.feeds)
-        types = (made.type for made in inputs)
-        schema = pa.schema(list(zip(names, types, strict=True)))
+        names = [feed.field.name for feed in self.feeds]
         return Piece(
             start,
             n_rows,
-            batch_of(inputs, schema, many),
-            batch_of(carried, self.carried, many),
+            batch_of(inputs, names, many),
+            batch_of(carried, self.carried.names, many),
             tuple(bad),
         )
 
@@ -158,10 +146,10 @@ class Piece:
             yield self.rows(start, start + most)
 
 
-def batch_of(columns: list[Any], schema: pa.Schema, n_rows: int) -> pa.RecordBatch:
+def batch_of(columns: Sequence[Any], names: Sequence[str], n_rows: int) -> pa.RecordBatch:
     """A RecordBatch that knows its number of rows even when it has no columns."""
-    if len(schema):
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
+    if names:
+        return pa.RecordBatch.from_arrays(list(columns), list(names))
     return pa.RecordBatch.from_struct_array(pa.array([{}] * n_rows, pa.struct([])))
 
 
@@ -169,4 +157,4 @@ def chosen(batch: pa.RecordBatch, keep: Array) -> pa.RecordBatch:
     """The rows of `batch` where `keep` is true."""
     if batch.num_columns:
         return batch.filter(pa.array(keep))
-    return batch_of([], batch.schema, int(keep.sum()))
+    return batch_of([], [], int(keep.sum()))
