@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import pickle
 import threading
 from collections.abc import Callable
@@ -225,3 +227,24 @@ def test_every_store_keeps_the_contract(store: Store, case: Callable[[Store], No
 @pytest.mark.parametrize("size", [0, 10, len(LARGE)])
 def test_what_is_written_appears_whole_at_the_end(store: Store, size: int) -> None:
     what_is_written_appears_whole_at_the_end(store, size)
+
+
+def test_a_lock_whose_file_goes_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "out"))
+    first = store.lock()
+    first.__enter__()
+    lock = fcntl.flock
+
+    def late(file: io.FileIO, how: int) -> None:
+        monkeypatch.undo()
+        first.__exit__(None, None, None)
+        assert not (tmp_path / "out").exists()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with store.lock() as second:
+        second.held()
+        with pytest.raises(JobRefused):
+            store.lock().__enter__()

@@ -158,6 +158,20 @@ def test_an_owner_that_slept_sees_that_another_has_come_and_gone(
         first.held()
 
 
+def test_an_owner_that_slept_does_not_take_a_number_that_was_given_again(
+    store: Memory, clock: Time
+) -> None:
+    context = taking(store, clock)
+    first = context.__enter__()
+    with taking(store, clock):
+        store.objects.pop("_foretell/job.json")
+    with taking(store, clock) as third:
+        assert leases(store) == [f"{FOLDER}00000001.json"]
+        with pytest.raises(JobRefused, match="another job has taken over"):
+            first.held()
+        third.held()
+
+
 def test_an_owner_that_slept_goes_on_when_nobody_came(store: Memory, clock: Time) -> None:
     with taking(store, clock) as lease:
         clock.now += 1000 * LEASE_S
