@@ -20,6 +20,8 @@ from foretell.transports.asgi.bodies import Bodies, HeldInTurn
 from tests.servers import STOP_S, Server, running
 from tests.stubs import stub
 
+pytestmark = pytest.mark.slow
+
 BUDGET = 1_000_000
 LARGE = 900_000
 ROW = b'{"age": 35.0, "tenure": 24, "monthly_charges": 65.5, "total_charges": 1572.0}'

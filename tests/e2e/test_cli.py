@@ -99,6 +99,7 @@ def test_a_misspelt_flag_names_the_nearest_one(tmp_path: Path) -> None:
     assert "--workers" in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [["--version"], ["--help"], ["serve", "--help"], ["inspect", "."], ["inspect", ".", "--json"]],
@@ -122,6 +123,7 @@ def test_output_that_cannot_be_written_is_told_in_a_sentence(
         assert ended.stderr == "error: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

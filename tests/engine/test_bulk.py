@@ -23,6 +23,8 @@ from foretell.packing.compiling.bulk import BulkForm
 from foretell.packing.compiling.splitting import split
 from tests import models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def boosted(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -195,6 +195,7 @@ def test_one_kernel_serves_many_threads_at_once() -> None:
         np.testing.assert_array_equal(sums, walked(table, part))
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_for_a_model_alone() -> None:
     for variant in VARIANTS.values():
         summed(grown(5, **variant), np.zeros((3, N_COLUMNS)))
@@ -325,6 +326,7 @@ def test_where_nothing_can_be_written_the_kernel_is_not_kept(
     assert "not kept" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_cache_that_fails_is_told_of_once_it_is_done_without(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
