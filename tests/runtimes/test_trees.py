@@ -183,7 +183,7 @@ def test_many_columns_are_taken_in_smaller_blocks() -> None:
     wide[:, ::200] = rows(3, 130, table)[:, :5]
     np.testing.assert_array_equal(summed(table, wide), walked(table, wide))
     many = packed(grown(3, depth=6))
-    assert block_rows(many) > block_rows(many._replace(used=np.arange(900, dtype=np.int32)))
+    assert block_rows(many) > block_rows(many._replace(at_top=np.zeros(900, bool)))
 
 
 def test_one_kernel_serves_many_threads_at_once() -> None:

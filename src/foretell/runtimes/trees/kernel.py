@@ -7,10 +7,11 @@ Rules:
    or a jump: the processor asks many rows at once. A tree of three levels is then done.
 3. Further down, eight rows walk side by side, so that none waits for another's memory. A node is
    a split and a link (the left child, and the column asked); the right child is the next one. A
-   leaf's split is NaN, to which nothing compares, and it leads to itself. Of deep trees only the
-   rows that are at no leaf go on.
-4. Sums are made in the order of the trees: they are those of the original, to the last bit.
-5. It is compiled for a few dtypes, never for one model, and kept in a cache on disk, where there
+   leaf's split is NaN, to which nothing compares, and it leads to itself. Deep trees are walked
+   a few levels at a time, and only the rows that are at no leaf go on.
+4. A set is a column like any other: it is 0 for the members of the set and 1 for others.
+5. Sums are made in the order of the trees: they are those of the original, to the last bit.
+6. It is compiled for a few dtypes, never for one model, and kept in a cache on disk, where there
    is a folder for it. One that cannot be read is done without.
 
 Nothing here looks where it reads: `layout` makes the tables, `table` refuses wrong ones.
@@ -29,16 +30,11 @@ from numba import njit
 
 from foretell.core.field import Array
 
-COLUMN_BITS = 12
-SHALLOW, WALKED, MEMBERS = 0, 1, 2
-"""Kinds of trees: of three levels and one target, of more, and with nodes that ask for a set."""
+_BESIDE = 8
+_ALL_AT_ONCE, _LEVELS = 9, 4
+"""Trees with more levels below the first three are walked so many levels at a time."""
 
 _log = logging.getLogger("foretell.runtimes")
-
-_SHIFT = np.uint32(COLUMN_BITS)
-_MASK = np.uint32((1 << COLUMN_BITS) - 1)
-_TOGETHER = 12
-"""So many steps eight rows walk side by side, before only those go on that are at no leaf."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -51,12 +47,22 @@ def _compiled(function: _F) -> _F:
 class Packed(NamedTuple):
     """What the kernel reads: of columns, of trees, of nodes, and what leaves add.
 
-    `split` and `link` share their memory: node n is `split[2 n]` and `link[2 n + 1]`.
+    The first columns are the columns `used` of the matrix, with the smallest number in place of
+    what is missing where `missing_left` says so. The others are sets, a column of `going` each:
+    it has a row a category, one for what is none, and one for missing. Those from `set_first` n
+    to n + 1 ask for the matrix's column `set_used` n. `at_top` says which columns are asked for
+    in the first three levels.
+
+    `split` and `link` share their memory: node n is `split[2 n]` and `link[2 n + 1]`. `depth` is
+    that below the first three levels, -1 for a tree whose values are in `shallow`.
     """
 
     used: Array
     missing_left: Array
-    kind: Array
+    set_used: Array
+    set_first: Array
+    going: Array
+    at_top: Array
     base: Array
     depth: Array
     target: Array
@@ -68,30 +74,50 @@ class Packed(NamedTuple):
     split: Array
     link: Array
     leaf: Array
-    sets: Array
-    words: Array
     values: Array
     start: Array
 
 
 @_compiled
-def _load(matrix: Array, start: int, n_rows: int, p: Packed, x: Array, by_row: Array) -> None:
-    """A block of rows, column by column and row by row, NaN as the nodes want it."""
-    width = p.used.shape[0]
-    size = x.shape[1]
-    for u in range(width):
-        c = p.used[u]
-        for r in range(n_rows):
-            x[u, r] = matrix[start + r, c]
+def _load(rows: Array, p: Packed, across: Array, along: Array) -> None:
+    """The numbers of a block of rows: in `across` by column, in `along` by row."""
+    lowest = across.dtype.type(-np.inf)
+    for u in range(p.used.shape[0]):
+        source, column = p.used[u], across[u]
+        for r in range(len(rows)):
+            column[r] = rows[r, source]
         if p.missing_left[u]:
-            for r in range(n_rows):
-                if np.isnan(x[u, r]):
-                    x[u, r] = -np.inf
-        for r in range(n_rows, size):
-            x[u, r] = 0
-    for r in range(size):
-        for u in range(width):
-            by_row[r * width + u] = x[u, r]
+            for r in range(len(rows)):
+                column[r] = lowest if np.isnan(column[r]) else column[r]
+        for r in range(len(rows), len(column)):
+            column[r] = 0
+        for r in range(len(along)):
+            along[r, u] = column[r]
+
+
+@_compiled
+def _load_sets(rows: Array, p: Packed, codes: Array, across: Array, along: Array) -> None:
+    """The sets of a block of rows, behind its numbers; `codes` is memory for their categories."""
+    n_numbers, n_codes = len(p.used), len(p.going) - 2
+    codes[len(rows) :] = n_codes
+    for s in range(len(p.set_used)):
+        source = p.set_used[s]
+        for r in range(len(rows)):
+            number = rows[r, source]
+            code = n_codes + 1 if np.isnan(number) else n_codes
+            if number >= 0 and number < n_codes and number == np.floor(number):
+                code = int(number)
+            codes[r] = code
+        first, last = p.set_first[s], p.set_first[s + 1]
+        for r in range(len(along)):
+            into, told = along[r, n_numbers:], p.going[codes[r]]
+            for each in range(first, last):
+                into[each] = told[each]
+        for each in range(first, last):
+            if p.at_top[n_numbers + each]:
+                column = across[n_numbers + each]
+                for r in range(len(column)):
+                    column[r] = p.going[codes[r], each]
 
 
 @_compiled
@@ -115,128 +141,114 @@ def _top(x: Array, p: Packed, k: int, leaf: Array, into: Array, add: bool) -> No
 
 
 @_compiled
-def _walk(by_row: Array, width: int, split: Array, link: Array, depth: int, at: Array) -> None:
-    """Move each row from the node it is `at` to its leaf, or as far as rows walk together."""
-    for r in range(0, at.shape[0], 8):
-        i0, i1, i2, i3 = at[r], at[r + 1], at[r + 2], at[r + 3]
-        i4, i5, i6, i7 = at[r + 4], at[r + 5], at[r + 6], at[r + 7]
-        y0 = by_row[r * width :]
-        y1 = by_row[(r + 1) * width :]
-        y2 = by_row[(r + 2) * width :]
-        y3 = by_row[(r + 3) * width :]
-        y4 = by_row[(r + 4) * width :]
-        y5 = by_row[(r + 5) * width :]
-        y6 = by_row[(r + 6) * width :]
-        y7 = by_row[(r + 7) * width :]
-        for _ in range(min(depth, _TOGETHER)):
-            i0 = _step(y0, split, link, i0)
-            i1 = _step(y1, split, link, i1)
-            i2 = _step(y2, split, link, i2)
-            i3 = _step(y3, split, link, i3)
-            i4 = _step(y4, split, link, i4)
-            i5 = _step(y5, split, link, i5)
-            i6 = _step(y6, split, link, i6)
-            i7 = _step(y7, split, link, i7)
-        at[r], at[r + 1], at[r + 2], at[r + 3] = i0, i1, i2, i3
-        at[r + 4], at[r + 5], at[r + 6], at[r + 7] = i4, i5, i6, i7
+def _step(split: Array, link: Array, row: Array, node: Any) -> Any:
+    """The node below `node`; all in unsigned numbers, which index without a question of sign."""
+    twice = node << np.uint64(1)
+    told = np.uint64(link[twice | np.uint64(1)])
+    bits = np.uint64(12) if link.itemsize == 4 else np.uint64(24)
+    value = row[told & ((np.uint64(1) << bits) - np.uint64(1))]
+    return (told >> bits) + np.uint64(not value <= split[twice])
 
 
 @_compiled
-def _walk_on(by_row: Array, width: int, split: Array, link: Array, at: Array, rows: Array) -> None:
-    """Move the rows that are at no leaf yet to theirs; `rows` is memory for their numbers."""
-    n_rows = at.shape[0]
-    for r in range(n_rows):
-        rows[r] = r
-    while n_rows:
-        left = 0
-        for j in range(n_rows):
-            r = rows[j]
-            row = by_row[r * width :]
-            node = _step(row, split, link, at[r])
-            node = _step(row, split, link, node)
-            node = _step(row, split, link, node)
-            at[r] = node
-            rows[left] = r
-            left += not np.isnan(split[2 * node])
-        n_rows = left
+def _walk(
+    along: Array, split: Array, link: Array, at: Array, active: Array, count: int, levels: int
+) -> None:
+    """Move the first `count` rows of `active`, eight side by side, so many levels down."""
+    for place in range(0, count, _BESIDE):
+        some = active[place : place + _BESIDE]
+        r0, r1, r2, r3 = some[0], some[1], some[2], some[3]
+        r4, r5, r6, r7 = some[4], some[5], some[6], some[7]
+        x0, x1, x2, x3 = along[r0], along[r1], along[r2], along[r3]
+        x4, x5, x6, x7 = along[r4], along[r5], along[r6], along[r7]
+        n0, n1, n2, n3 = (
+            np.uint64(at[r0]),
+            np.uint64(at[r1]),
+            np.uint64(at[r2]),
+            np.uint64(at[r3]),
+        )
+        n4, n5, n6, n7 = (
+            np.uint64(at[r4]),
+            np.uint64(at[r5]),
+            np.uint64(at[r6]),
+            np.uint64(at[r7]),
+        )
+        for _ in range(levels):
+            n0 = _step(split, link, x0, n0)
+            n1 = _step(split, link, x1, n1)
+            n2 = _step(split, link, x2, n2)
+            n3 = _step(split, link, x3, n3)
+            n4 = _step(split, link, x4, n4)
+            n5 = _step(split, link, x5, n5)
+            n6 = _step(split, link, x6, n6)
+            n7 = _step(split, link, x7, n7)
+        at[r0], at[r1], at[r2], at[r3] = n0, n1, n2, n3
+        at[r4], at[r5], at[r6], at[r7] = n4, n5, n6, n7
 
 
 @_compiled
-def _step(row: Array, split: Array, link: Array, node: Any) -> Any:
-    found = link[2 * node + 1]
-    right = not (row[found & _MASK] <= split[2 * node])
-    return np.uint32((found >> _SHIFT) + np.uint32(right))
+def _on_their_way(link: Array, at: Array, active: Array, count: int) -> int:
+    """How many of `count` rows are not at a leaf; they are moved to the front of `active`."""
+    bits = np.uint64(12) if link.itemsize == 4 else np.uint64(24)
+    kept = 0
+    for place in range(count):
+        row = active[place]
+        node = np.uint64(at[row])
+        active[kept] = row
+        told = np.uint64(link[(node << np.uint64(1)) | np.uint64(1)])
+        kept += int(told >> bits > node)
+    for place in range(kept, min(kept + _BESIDE, len(active))):  # whole eights are walked
+        active[place] = active[max(kept - 1, 0)]
+    return kept
 
 
 @_compiled
-def _walk_sets(by_row: Array, width: int, p: Packed, k: int, at: Array) -> None:
-    """Move each row to its leaf in a tree with nodes that ask for membership."""
-    base = p.base[k]
-    for r in range(at.shape[0]):
-        node = np.uint32(1)
-        while True:
-            split = p.split[2 * (base + node)]
-            if np.isnan(split):
-                break
-            found = p.link[2 * (base + node) + 1]
-            value = by_row[r * width + np.int64(found & _MASK)]
-            asked = p.sets[base + node]
-            if asked < 0:
-                right = not (value <= split)
-            elif np.isnan(value):
-                right = (asked & 1) == 0
-            else:
-                right = not _is_member(p.words, asked >> 1, value)
-            node = np.uint32((found >> _SHIFT) + np.uint32(right))
-        at[r] = node
-
-
-@_compiled
-def _is_member(words: Array, place: int, value: float) -> bool:
-    size = np.float64(words[place]) * 64
-    if not (value >= 0 and value < size):
-        return False
-    whole = np.int64(value)
-    if whole != value:
-        return False
-    word = words[place + 1 + (whole >> 6)]
-    return bool((word >> np.uint64(whole & 63)) & np.uint64(1))
+def _descend(along: Array, split: Array, link: Array, at: Array, active: Array, steps: int) -> None:
+    """Move all rows down to their leaves."""
+    n_rows = len(at)
+    for row in range(n_rows):
+        active[row] = row
+    if steps <= _ALL_AT_ONCE:
+        _walk(along, split, link, at, active, n_rows, steps)
+        return
+    count = n_rows
+    while steps > 0 and count > 0:
+        _walk(along, split, link, at, active, count, min(_LEVELS, steps))
+        steps -= _LEVELS
+        if steps > 0:
+            count = _on_their_way(link, at, active, count)
 
 
 def _sums(matrix: Array, start: int, stop: int, p: Packed, block: int, out: Array) -> None:
     """Write the sums of rows `start` to `stop` of `matrix` [N, columns] to `out` [N, targets]."""
-    width = p.used.shape[0]
-    n_targets = p.start.shape[0]
-    x = np.empty((width, block), p.split.dtype)
-    by_row = np.empty(width * block, p.split.dtype)
-    at = np.empty(block, np.uint32)
-    rows = np.empty(block, np.int64)
-    sums = np.empty((n_targets, block), p.start.dtype)
+    width = max(p.at_top.shape[0], 1)  # leaves alone look at a column, too, whatever is in it
+    across = np.empty((width, block), p.split.dtype)
+    # trees that end in their first three levels are not walked
+    along = np.empty((block if p.depth.max() > 0 else 0, width), p.split.dtype)
+    at, active = np.empty(block, np.uint64), np.empty(block, np.uint64)
+    sums = np.empty((p.start.shape[0], block), p.start.dtype)
     for s in range(start, stop, block):
-        n_rows = min(block, stop - s)
-        _load(matrix, s, n_rows, p, x, by_row)
-        for t in range(n_targets):
+        rows = matrix[s : min(s + block, stop)]
+        _load(rows, p, across, along)
+        if len(p.set_used):
+            _load_sets(rows, p, at, across, along)
+        for t in range(len(sums)):
             sums[t, :] = p.start[t]
         for k in range(p.base.shape[0]):
-            target = p.target[k]
-            if p.kind[k] == SHALLOW:
-                _top(x, p, k, p.shallow, sums[target], True)
+            if p.depth[k] < 0:
+                _top(across, p, k, p.shallow, sums[p.target[k]], True)
                 continue
-            if p.kind[k] == MEMBERS:
-                _walk_sets(by_row, width, p, k, at)
-            else:
-                _top(x, p, k, p.entry, at, False)
+            _top(across, p, k, p.entry, at, False)
+            if p.depth[k] > 0:
                 split, link = p.split[2 * p.base[k] :], p.link[2 * p.base[k] :]
-                _walk(by_row, width, split, link, p.depth[k], at)
-                if p.depth[k] > _TOGETHER:
-                    _walk_on(by_row, width, split, link, at, rows)
+                _descend(along, split, link, at, active, p.depth[k])
             leaves = p.leaf[p.base[k] :]
             for j in range(p.width[k]):
-                into = sums[target + j]
+                into = sums[p.target[k] + j]
                 for r in range(block):
                     into[r] += p.values[leaves[at[r]] + j]
-        for t in range(n_targets):
-            for r in range(n_rows):
+        for t in range(len(sums)):
+            for r in range(len(rows)):
                 out[s + r, t] = sums[t, r]
 
 

@@ -6,7 +6,9 @@ Rules:
    once more, NaN made -inf, for those that send it to the left. No node asks for NaN then.
 2. A node is a split and a link in 8 bytes, where splits may be float32 numbers, else in 16. A
    tree's nodes are counted from 1: a leaf leads to the node before it and one to the right.
-3. Where there are sets, splits are float64 numbers: few models have them.
+3. A set that nodes ask for is a column of its own, 0 for its members and 1 for others, and for
+   what is missing as the nodes say. So their question is a comparison, too, without a branch.
+4. Where columns or nodes are too many for the 32 bits of a link, nodes have 16 bytes.
 """
 
 from __future__ import annotations
@@ -14,19 +16,20 @@ from __future__ import annotations
 import numpy as np
 
 from foretell.core.field import Array
-from foretell.errors import BadPackage
-from foretell.runtimes.trees.kernel import COLUMN_BITS, MEMBERS, SHALLOW, WALKED, Packed
+from foretell.runtimes.trees.kernel import Packed
 from foretell.runtimes.trees.table import TreeTable
 
 _LEVELS = 3
-_MOST_SHORT_NODES = (1 << (32 - COLUMN_BITS)) - 2
+_BETWEEN = 0.5
 _BLOCK_BYTES = 64 * 1024
 _LEAST_ROWS, _MOST_ROWS = 64, 512
 
 
 def block_rows(packed: Packed) -> int:
     """How many rows of its columns and sums, a power of two, stay in the caches."""
-    size = packed.split.itemsize * len(packed.used) * 2 + packed.start.itemsize * len(packed.start)
+    size = packed.split.itemsize * len(packed.at_top) * 2 + packed.start.itemsize * len(
+        packed.start
+    )
     rows = _MOST_ROWS
     while rows > _LEAST_ROWS and rows * size > _BLOCK_BYTES:
         rows //= 2
@@ -34,18 +37,21 @@ def block_rows(packed: Packed) -> int:
 
 
 def packed(table: TreeTable) -> Packed:
-    """`table` as the kernel reads it. Raises BadPackage when it compares too many columns."""
+    """`table` as the kernel reads it."""
     n_trees, n_nodes = table.n_trees, len(table.column)
     sizes = np.diff(table.first)
     tree = np.repeat(np.arange(n_trees), sizes)
     inner = table.column >= 0
-    asks = inner & (table.sets >= 0)
-    short = table.single and not asks.any() and int(sizes.max()) <= _MOST_SHORT_NODES
+    columns, column = _columns(table, inner)
+    n_columns = len(columns["used"]) + columns["going"].shape[1]
+    short = (
+        table.single and n_columns <= 1 << column_bits(4) and sizes.max() < 1 << 32 - column_bits(4)
+    )
     dtype, whole = (np.float32, np.uint32) if short else (np.float64, np.uint64)
 
-    used, column = _columns(table, inner, asks)
     split = np.full(n_nodes, np.nan, dtype)
     split[inner] = _rounded_down(table.split[inner]) if short else table.split[inner]
+    split[inner & (table.sets >= 0)] = _BETWEEN
     place = np.arange(n_nodes) + tree + 1  # each tree has a node in front that none leads to
     base = table.first[:-1] + np.arange(n_trees)
     ahead = place - 1
@@ -53,52 +59,65 @@ def packed(table: TreeTable) -> Packed:
     nodes = np.zeros(2 * (n_nodes + n_trees), dtype)
     link = nodes.view(whole)
     nodes[2 * place] = split
-    link[2 * place + 1] = ((ahead - base[tree]) << COLUMN_BITS) | column
+    link[2 * place + 1] = ((ahead - base[tree]) << column_bits(link.itemsize)) | column
     leaf = np.zeros(n_nodes + n_trees, np.int32)
     leaf[place] = np.where(inner, 0, table.link)
-    sets = np.full(n_nodes + n_trees if asks.any() else 0, -1, np.int32)
-    if asks.any():
-        sets[place[asks]] = table.sets[asks] * 2 + table.missing_left[asks]
 
-    with_sets = np.zeros(n_trees, bool)
-    with_sets[tree[asks]] = True
     depth = _depths(table, tree, inner) - _LEVELS
-    kind = np.where((depth <= 0) & (table.width == 1), SHALLOW, WALKED)
-    kind[with_sets] = MEMBERS
     heap = _heap(table, inner)
     leaves = np.where(inner[heap[:, 7:]], 0, table.link[heap[:, 7:]])
     return Packed(
-        used=(used >> 1).astype(np.int32),
-        missing_left=(used & 1).astype(bool),
-        kind=kind.astype(np.uint8),
+        **columns,
+        at_top=np.isin(np.arange(n_columns), column[heap[:, :7]]),
         base=base,
-        depth=np.maximum(depth, 0).astype(np.int32),
+        depth=np.where((depth <= 0) & (table.width == 1), -1, np.maximum(depth, 0)),
         target=table.target,
         width=table.width,
         top_column=np.ascontiguousarray(column[heap[:, :7]]),
         top_split=np.ascontiguousarray(split[heap[:, :7]]),
-        entry=(heap[:, 7:] - table.first[:-1, None] + 1).astype(np.uint32),
+        entry=(heap[:, 7:] - table.first[:-1, None] + 1).astype(np.uint64),
         shallow=np.ascontiguousarray(table.values[leaves]),
         split=nodes,
         link=link,
         leaf=leaf,
-        sets=sets,
-        words=table.words,
         values=table.values,
         start=table.start,
     )
 
 
-def _columns(table: TreeTable, inner: Array, asks: Array) -> tuple[Array, Array]:
-    """The columns to load, each times two and one more for NaN to the left; and every node's."""
-    pairs = table.column.astype(np.int64) * 2 + (table.missing_left & ~asks)
-    used, spot = np.unique(pairs[inner], return_inverse=True)
-    if len(used) > 1 << COLUMN_BITS:
-        raise BadPackage(f"its trees compare more than {1 << COLUMN_BITS} columns")
+def column_bits(itemsize: int) -> int:
+    """How many bits of a link of so many bytes are for the column."""
+    return 12 if itemsize == 4 else 24
+
+
+def _columns(table: TreeTable, inner: Array) -> tuple[dict[str, Array], Array]:
+    """The columns that are made for the nodes, and every node's among them."""
+    is_set = table.sets >= 0
+    asked = np.column_stack([is_set, table.column, table.missing_left, table.sets])[inner]
+    known, spot = np.unique(asked, axis=0, return_inverse=True)
     column = np.zeros(len(inner), np.int64)
-    column[inner] = spot
-    # leaves look at a column, too, even where there are no others
-    return used if len(used) else np.zeros(1, np.int64), column
+    column[inner] = spot.ravel()
+    numbers, sets = known[known[:, 0] == 0], known[known[:, 0] == 1]
+    sources, first = np.unique(sets[:, 1], return_index=True)
+    columns = {
+        "used": numbers[:, 1].astype(np.int64),
+        "missing_left": numbers[:, 2].astype(np.bool_),
+        "set_used": sources.astype(np.int64),
+        "set_first": np.append(first, len(sets)).astype(np.int64),
+        "going": _going(table.words, sets[:, 2], sets[:, 3]),
+    }
+    return columns, column
+
+
+def _going(words: Array, missing_left: Array, places: Array) -> Array:
+    """Of each set in `words` at `places` 0 for its members and 1 for others, as `Packed` tells."""
+    sizes = words[places].astype(np.int64)
+    going = np.ones((64 * int(sizes.max(initial=0)) + 2, len(places)), np.uint8)
+    for n, (place, size) in enumerate(zip(places.tolist(), sizes.tolist(), strict=True)):
+        bits = words[place + 1 : place + 1 + size].astype("<u8").view(np.uint8)
+        going[: 64 * size, n] = 1 - np.unpackbits(bits, bitorder="little")
+    going[-1] = 1 - missing_left
+    return going
 
 
 def _rounded_down(splits: Array) -> Array:

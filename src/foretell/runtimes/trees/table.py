@@ -68,7 +68,7 @@ class TreeTable:
         """As a file holds it."""
         made = io.BytesIO()
         parts = {part.name: np.asarray(getattr(self, part.name)) for part in fields(self)}
-        np.savez(made, allow_pickle=False, **parts)
+        np.savez_compressed(made, allow_pickle=False, **parts)
         return made.getvalue()
 
     @classmethod
