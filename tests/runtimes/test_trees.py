@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foretell.core.field import Array
 from foretell.errors import BadPackage
@@ -27,8 +29,8 @@ def grown(seed: int, **asked: Any) -> TreeTable:
     """Random trees: `depth`, `n_trees`, `n_targets`, `wide`, `gaps`, `sets`, `single`, `narrow`."""
     random = np.random.default_rng(seed)
     wide, n_targets = asked.get("wide", False), asked.get("n_targets", 1)
-    words = random.integers(0, 1 << 63, 6).astype(np.uint64)
-    words[0], words[3] = 2, 2  # two sets of two words
+    words = random.integers(0, 1 << 63, 8).astype(np.uint64)
+    words[0], words[3], words[6] = 2, 2, 1  # two sets of two words, and one of one
     first, nodes, values = [0], list[tuple[Any, ...]](), list[float]()
     targets = []
     for _ in range(asked.get("n_trees", 9)):
@@ -46,11 +48,13 @@ def grown(seed: int, **asked: Any) -> TreeTable:
                 in_set = asked.get("sets", False) and random.random() < 0.4
                 some = random.choice([random.normal(), 0.0, np.inf, -np.inf, 3.0], p=SPLITS)
                 own[done] = (
-                    N_COLUMNS - 1 if in_set else int(random.integers(N_COLUMNS - 1)),
+                    N_COLUMNS - int(random.integers(1, 3))
+                    if in_set
+                    else int(random.integers(N_COLUMNS - 1)),
                     float(np.float32(some)) if asked.get("narrow") else float(some),
                     first[-1] + len(own),
                     bool(asked.get("gaps") and random.random() < 0.5),
-                    int(random.choice([0, 3])) if in_set else -1,
+                    int(random.choice([0, 3, 6])) if in_set else -1,
                 )
                 # deep trees are long rather than full
                 ends = random.random(2) < (0.0 if level < 3 else 0.45)
@@ -82,6 +86,7 @@ def grown(seed: int, **asked: Any) -> TreeTable:
 
 
 SPLITS = [0.8, 0.1, 0.03, 0.03, 0.04]
+CODES = [0, 1, 2, 63, 64, 127, 128, -1, 2.5, np.nan, np.inf, 1e18, 2 - 1e-9]
 
 
 def rows(seed: int, n_rows: int, table: TreeTable) -> Array:
@@ -96,7 +101,8 @@ def rows(seed: int, n_rows: int, table: TreeTable) -> Array:
     matrix[at_splits] = random.choice([near, np.nextafter(near, np.inf)], axis=0)
     odd = random.random(matrix.shape) < 0.1
     matrix[odd] = random.choice([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300], odd.sum())
-    matrix[:, -1] = random.choice([0, 1, 2, 63, 64, 127, 128, -1, 2.5, np.nan, 1e18], n_rows)
+    for column in (-1, -2):
+        matrix[:, column] = random.choice(CODES, n_rows)
     with np.errstate(over="ignore"):
         return matrix.astype(table.values.dtype).astype(np.float64)
 
@@ -158,6 +164,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_the_kernel_sums_as_a_plain_walk_does(name: str, seed: int) -> None:
     table = grown(seed, **VARIANTS[name])
     matrix = rows(seed, 700, table)  # more than a block, and no whole number of them
+    np.testing.assert_array_equal(summed(table, matrix), walked(table, matrix))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30),
+    n_rows=st.integers(0, 90),
+    form=st.fixed_dictionaries(
+        {
+            "depth": st.integers(0, 30),
+            "n_trees": st.integers(1, 12),
+            "n_targets": st.integers(1, 4),
+            **{name: st.booleans() for name in ("wide", "gaps", "sets", "single")},
+        }
+    ),
+)
+def test_trees_of_any_form_are_summed(seed: int, n_rows: int, form: dict[str, Any]) -> None:
+    table = grown(seed, **form, narrow=form["single"] and seed % 2 == 0)
+    matrix = rows(seed, n_rows, table)
+    np.testing.assert_array_equal(summed(table, matrix), walked(table, matrix))
+
+
+@pytest.mark.parametrize(("n_columns", "whole"), [(4_000, np.uint32), (5_000, np.uint64)])
+def test_more_columns_than_a_short_link_tells_apart(n_columns: int, whole: Any) -> None:
+    table = grown(9, depth=14, n_trees=150, single=True)
+    own = np.cumsum(table.column >= 0) % n_columns
+    table = replace(table, n_columns=n_columns, column=np.where(table.column < 0, -1, own))
+    assert packed(table).link.dtype == whole
+    matrix = np.random.default_rng(9).normal(size=(20, n_columns))
     np.testing.assert_array_equal(summed(table, matrix), walked(table, matrix))
 
 
@@ -248,7 +283,7 @@ def _moved(name: str, place: int, value: Any) -> Any:
     ],
 )
 def test_trees_that_would_lead_out_of_their_arrays_are_refused(change: Any, words: str) -> None:
-    table = grown(8, depth=5, sets=True, n_trees=20)
+    table = grown(6, depth=5, sets=True, n_trees=20)
     assert table.column[0] >= 0
     table = _moved("sets", 0, 0)(table)
     table = _moved("column", 0, N_COLUMNS - 1)(table)

@@ -154,25 +154,18 @@ def _step(split: Array, link: Array, row: Array, node: Any) -> Any:
 def _walk(
     along: Array, split: Array, link: Array, at: Array, active: Array, count: int, levels: int
 ) -> None:
-    """Move the first `count` rows of `active`, eight side by side, so many levels down."""
+    """Move the first `count` rows of `active`, eight side by side, so many levels down.
+
+    Up to seven more make the last eight whole: a row that goes further than asked stays right.
+    """
     for place in range(0, count, _BESIDE):
         some = active[place : place + _BESIDE]
         r0, r1, r2, r3 = some[0], some[1], some[2], some[3]
         r4, r5, r6, r7 = some[4], some[5], some[6], some[7]
         x0, x1, x2, x3 = along[r0], along[r1], along[r2], along[r3]
         x4, x5, x6, x7 = along[r4], along[r5], along[r6], along[r7]
-        n0, n1, n2, n3 = (
-            np.uint64(at[r0]),
-            np.uint64(at[r1]),
-            np.uint64(at[r2]),
-            np.uint64(at[r3]),
-        )
-        n4, n5, n6, n7 = (
-            np.uint64(at[r4]),
-            np.uint64(at[r5]),
-            np.uint64(at[r6]),
-            np.uint64(at[r7]),
-        )
+        n0, n1, n2, n3 = at[r0], at[r1], at[r2], at[r3]
+        n4, n5, n6, n7 = at[r4], at[r5], at[r6], at[r7]
         for _ in range(levels):
             n0 = _step(split, link, x0, n0)
             n1 = _step(split, link, x1, n1)
@@ -193,12 +186,10 @@ def _on_their_way(link: Array, at: Array, active: Array, count: int) -> int:
     kept = 0
     for place in range(count):
         row = active[place]
-        node = np.uint64(at[row])
+        node = at[row]
         active[kept] = row
         told = np.uint64(link[(node << np.uint64(1)) | np.uint64(1)])
         kept += int(told >> bits > node)
-    for place in range(kept, min(kept + _BESIDE, len(active))):  # whole eights are walked
-        active[place] = active[max(kept - 1, 0)]
     return kept
 
 
