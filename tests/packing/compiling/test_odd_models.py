@@ -57,6 +57,16 @@ def small_tree(**options: Any) -> Any:
     return tree.DecisionTreeClassifier(max_depth=5, random_state=0, **options)
 
 
+def told_by_gaps() -> tuple[pd.DataFrame, Any]:
+    """Numbers of which only whether they are missing tells something; some rows are far out."""
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame(random.normal(size=(400, 2)), columns=["a", "b"])
+    missing = random.random(400) < 0.4
+    frame.loc[missing, "a"] = np.nan
+    frame.loc[:5, "a"] = 1e301
+    return frame, np.where(random.random(400) < 0.05, ~missing, missing).astype(int)
+
+
 def scaled(model: Any) -> Any:
     return make_pipeline(preprocessing.StandardScaler(), model)
 
@@ -204,6 +214,9 @@ ODD: dict[str, Callable[[], Odd]] = {
     "lightgbm of tiny numbers": lambda: Odd(
         lightgbm.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1), CANCER[0] * 1e-36, CANCER[1]
     ),
+    "lightgbm of what is missing": lambda: Odd(
+        lightgbm.LGBMClassifier(n_estimators=10, n_jobs=1, verbose=-1), *told_by_gaps()
+    ),
     "xgboost of dropped trees": lambda: Odd(
         xgboost.XGBClassifier(n_estimators=5, n_jobs=1, booster="dart"),
         *CANCER,
@@ -224,6 +237,7 @@ ODD: dict[str, Callable[[], Odd]] = {
     ),
 }
 QUICK = (
+    "lightgbm of what is missing",
     "one class",
     "one column of targets",
     "booleans that may be missing",

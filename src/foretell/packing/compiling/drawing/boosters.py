@@ -6,7 +6,8 @@ Sources of the arithmetic:
   columns `<=` float64 thresholds; NaN is 0 unless the split's missing type is NaN; |x| <= 1e-35 is
   0, with the type Zero it is missing; categories are truncated to integers. Sums in float64 in
   the order of the trees. Columns of integers in an array are cast to float32 by its Python
-  package (`__pred_for_np2d`), those of DataFrames to float64.
+  package (`__pred_for_np2d`), those of DataFrames to float64. Its dump tells an infinite
+  threshold as 1e300 (`AvoidInf`).
 - XGBoost 3 (src/predictor): float32 columns `<` float32 thresholds, missing goes by default;
   sums in float32; a set of categories goes right.
 """
@@ -35,6 +36,7 @@ from foretell.packing.compiling.drawing.graph import Graph, Tensor, Unfaithful, 
 from foretell.packing.compiling.drawing.sheet import Sheet
 
 _TINY = float(np.float32(1e-35))
+_UNBOUNDED = 1e300
 
 
 def coded(graph: Graph, sheet: Sheet, categories: Mapping[str, Any], ints: Any) -> Tensor:
@@ -178,7 +180,9 @@ def _lightgbm_tree(root: Mapping[str, Any], target: int, kinds: dict[int, str]) 
             kind = "category"
             members[place] = [float(code) for code in str(node["threshold"]).split("||")]
         else:
-            split[place] = node["threshold"]
+            # a split that only what is missing fails has no bound; the dump tells a great number
+            told = float(node["threshold"])
+            split[place] = told if told < _UNBOUNDED else np.inf
             by_default = kind in ("NaN", "Zero")
             missing[place] = node["default_left"] if by_default else split[place] >= 0.0
         seen = kinds.setdefault(int(column[place]), kind)
