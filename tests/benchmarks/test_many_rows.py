@@ -21,15 +21,18 @@ def test_a_quick_run_measures_some_models_and_knows_nothing_of_the_others(
     def forest() -> RandomForestClassifier:
         return RandomForestClassifier(20, max_depth=6, random_state=0)
 
-    quick = many_rows.Trees("quick", forest, at_least(1, "rows/s"), quick=True)
+    quick = many_rows.Trees("quick", forest, at_least(1, "rows/s"), quick=True, over=at_least(1e9))
     slow = many_rows.Trees("slow", forest, at_least(1, "rows/s"))
     monkeypatch.setattr(many_rows, "MODELS", (quick, slow))
     section = many_rows.many_rows(Effort(1, 1, (1,), True, tmp_path, lambda _: None))
     (row,) = section.rows
     assert row[0] == "quick"
     assert len(row) == len(section.columns)
-    assert [verdict.word for verdict in section.verdicts] == ["held", "not measured"]
-    assert section.verdicts[0].measured == section.data[0]["rates"]["bulk"]
+    words = [verdict.word for verdict in section.verdicts]
+    assert words == ["held", "missed", "not measured", "not measured"]
+    rates = section.data[0]["rates"]
+    assert section.verdicts[0].measured == rates["bulk"]
+    assert section.verdicts[1].measured == rates["bulk"] / rates["ONNX Runtime"]
 
 
 def test_a_way_that_answers_otherwise_stops_the_run() -> None:
