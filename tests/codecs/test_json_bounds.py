@@ -45,6 +45,7 @@ DECODERS: dict[str, tuple[bytes, Decode]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signature", [NUMBERS, TEXTS, IMAGES, FREE], ids=repr)
 @pytest.mark.parametrize("unit", [b"[]", b"{}", b"[0]", b"[[[]]]", b'{"a":[]}'])
 @pytest.mark.parametrize("door", DECODERS)

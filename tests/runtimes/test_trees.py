@@ -22,6 +22,8 @@ from foretell.runtimes.trees import kernel
 from foretell.runtimes.trees.layout import block_rows, packed
 from foretell.runtimes.trees.table import TreeTable
 
+pytestmark = pytest.mark.slow
+
 N_COLUMNS = 5
 
 
@@ -230,7 +232,6 @@ def test_one_kernel_serves_many_threads_at_once() -> None:
         np.testing.assert_array_equal(sums, walked(table, part))
 
 
-@pytest.mark.slow
 def test_nothing_is_compiled_for_a_model_alone() -> None:
     for variant in VARIANTS.values():
         summed(grown(5, **variant), np.zeros((3, N_COLUMNS)))
@@ -334,7 +335,6 @@ def asked_elsewhere(folder: Path, cache: str) -> str:
     return done.stderr
 
 
-@pytest.mark.slow
 def test_the_compiled_kernel_is_kept_and_a_broken_one_is_done_without(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert asked_elsewhere(tmp_path, str(cache)) == ""
@@ -361,7 +361,6 @@ def test_where_nothing_can_be_written_the_kernel_is_not_kept(
     assert "not kept" in caplog.text
 
 
-@pytest.mark.slow
 def test_a_cache_that_fails_is_told_of_once_it_is_done_without(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -99,6 +99,7 @@ def cut_kinds() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cut_kinds())
 def test_a_kind_of_trees_answers_in_bulk_as_the_original(name: str, tmp_path: Path) -> None:
     made = drawn(name, tmp_path)
