@@ -20,8 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # s
 from benchmarks.budgets import Verdict
 from benchmarks.harness import BenchFailed
 from benchmarks.modelling import MODELS, Model
-from benchmarks.sections import Effort, Section
-from foretell import ForetellError
+from benchmarks.sections import Effort, Section, each
 from foretell.core.batch import Batch
 from foretell.core.field import dense_datatype
 from foretell.core.manifest import FILENAME, Manifest
@@ -78,18 +77,8 @@ class Measured:
 
 def compilation(effort: Effort) -> Section:
     """Measure and judge; a quick run has only some of the models. Raises BenchFailed."""
-    folder, turns = effort.own("compilation"), effort.rounds * TURNS_PER_ROUND + 1
-    found: dict[str, Measured] = {}
-    for model in MODELS:
-        if effort.quick and not model.quick:
-            continue
-        effort.tell(model.name)
-        own = folder / str(len(found))
-        own.mkdir()
-        try:
-            found[model.name] = measure(model, own, turns)
-        except ForetellError as error:
-            raise BenchFailed(f"{model.name}: {error}") from error
+    turns = effort.rounds * TURNS_PER_ROUND + 1
+    found = each(effort, "compilation", MODELS, lambda model, own: measure(model, own, turns))
     return Section(
         "What compiling saves",
         _TEXT.format(turns=turns),

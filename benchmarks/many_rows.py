@@ -20,8 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # s
 
 from benchmarks.budgets import Limit, Verdict, at_least
 from benchmarks.harness import BenchFailed
-from benchmarks.sections import Effort, Section
-from foretell import ForetellError
+from benchmarks.sections import Effort, Section, each
 from foretell.core.batch import Batch
 from foretell.core.field import Field
 from foretell.core.servable import Servable
@@ -91,18 +90,8 @@ class Rates:
 
 def many_rows(effort: Effort) -> Section:
     """Measure and judge; a quick run has only some of the models. Raises BenchFailed."""
-    folder, turns = effort.own("bulk"), 2 * effort.rounds + 1
-    found: dict[str, Rates] = {}
-    for model in MODELS:
-        if effort.quick and not model.quick:
-            continue
-        effort.tell(model.name)
-        own = folder / str(len(found))
-        own.mkdir()
-        try:
-            found[model.name] = measure(model, own, turns)
-        except ForetellError as error:
-            raise BenchFailed(f"{model.name}: {error}") from error
+    turns = 2 * effort.rounds + 1
+    found = each(effort, "bulk", MODELS, lambda model, own: measure(model, own, turns))
     return Section(
         "What a core answers in bulk",
         _TEXT.format(rows=_ROWS, block=_BLOCK_ROWS, turns=turns),

@@ -3,12 +3,17 @@
 A new kind of benchmark is a function from an `Effort` to a `Section`, and a row in run.SECTIONS.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from benchmarks.budgets import Verdict
+from benchmarks.harness import BenchFailed
+from foretell import ForetellError
+
+M = TypeVar("M", bound="Named")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,33 @@ class Effort:
         folder = self.folder / section
         folder.mkdir()
         return folder
+
+
+class Named(Protocol):
+    """What is measured; a quick run leaves it out unless it is `quick`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def quick(self) -> bool: ...
+
+
+def each(
+    effort: Effort, section: str, models: Iterable[M], measure: Callable[[M, Path], Found]
+) -> dict[str, Found]:
+    """What `measure` finds of each model, in a folder of its own. Raises BenchFailed."""
+    folder, found = effort.own(section), dict[str, Found]()
+    for model in models:
+        if effort.quick and not model.quick:
+            continue
+        effort.tell(model.name)
+        own = folder / str(len(found))
+        own.mkdir()
+        try:
+            found[model.name] = measure(model, own)
+        except ForetellError as error:
+            raise BenchFailed(f"{model.name}: {error}") from error
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
 """Codes of texts: the same for rows, for columns, and for columns of choices."""
 
 import numpy as np
+import pytest
 
 from foretell.core.batch import Batch, Chosen
 from foretell.core.field import Datatype, Field
+from foretell.errors import BadPackage
 from foretell.runtimes.coding import coded
+from foretell.runtimes.onnx_files import laid_out
 
 FIELDS = (
     Field("plan", Datatype.BYTES, nullable=True),
@@ -48,3 +51,9 @@ def test_more_choices_than_rows_cost_no_more_than_the_rows() -> None:
     (field, *_) = FIELDS
     batch = Batch.from_columns((field,), [Chosen(choices, np.array([1000, 3] * 20))])
     assert coded((field,), [["basic"]])(batch)["codes"].ravel().tolist() == [2, 0] * 20
+
+
+def test_a_layout_that_nobody_knows_is_refused_not_fed_as_another() -> None:
+    assert laid_out(FIELDS, {}) is None
+    with pytest.raises(BadPackage, match="'grouped'.*pack the model anew"):
+        laid_out(FIELDS, {"layout": "grouped"})

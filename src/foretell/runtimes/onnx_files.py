@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.core.batch import Batch, flattened
+from foretell.core.batch import Batch
 from foretell.core.field import Array, Datatype, Field
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.coding import coded
@@ -47,10 +47,6 @@ _DATATYPES = {
 
 _SILENT = 4
 """ONNX Runtime raises what it would write to stderr, in the midst of somebody's log."""
-
-_FLOAT64 = np.dtype(np.float64)
-_FEW_ROWS = 32
-"""Up to so many rows are cheaper taken as rows than column by column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,47 +225,19 @@ class OnnxStage:
 
 
 def laid_out(inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate | None:
-    """The tensors of a graph whose step names its `layout`; None where it names none."""
+    """The tensors of a graph whose step names its `layout`; None where it names none.
+
+    Raises BadPackage.
+    """
     match options.get("layout"):
+        case None:
+            return None
         case "coded":
             return coded(inputs, _words(options.get("words"), inputs))
-        case "grouped":
-            return _grouped(inputs, str(options.get("missing", "")))
-    return None
-
-
-def _grouped(inputs: tuple[Field, ...], missing: str) -> Tabulate:
-    """`numbers` (float64) and `texts`, each of the fields of that kind in their order.
-
-    What a graph that an early Foretell compiled takes of columns of several datatypes; `missing`
-    stands for a missing text, because ONNX's texts have none.
-    """
-    texts = [n for n, field in enumerate(inputs) if field.datatype is Datatype.BYTES]
-    numbers = [n for n, field in enumerate(inputs) if field.datatype is not Datatype.BYTES]
-
-    def of_rows(batch: Batch) -> Table:
-        rows, feed = batch.rows, {}
-        if numbers:
-            of_numbers = [[row[n] for n in numbers] for row in rows] if texts else rows
-            shape = (batch.n_rows, len(numbers))
-            feed["numbers"] = flattened(of_numbers, _FLOAT64).reshape(shape)
-        if texts:
-            known = [[missing if row[n] is None else row[n] for n in texts] for row in rows]
-            feed["texts"] = np.array(known, dtype=object)
-        return feed
-
-    def of_columns(batch: Batch) -> Table:
-        columns, feed = batch.columns, {}
-        if numbers:
-            feed["numbers"] = np.empty((batch.n_rows, len(numbers)))
-            for place, n in enumerate(numbers):
-                feed["numbers"][:, place] = columns[n]
-        if texts:
-            known = np.column_stack([columns[n] for n in texts])
-            feed["texts"] = np.where(known == np.array(None), missing, known)
-        return feed
-
-    return lambda batch: (of_rows if batch.n_rows <= _FEW_ROWS else of_columns)(batch)
+        case other:
+            raise BadPackage(
+                f"a graph's layout is {other!r}, which nobody knows: pack the model anew"
+            )
 
 
 def _words(told: Any, inputs: tuple[Field, ...]) -> list[list[str]]:

@@ -51,7 +51,6 @@ FORMS = {
 _PACKED = ".gz"
 _MAY_BE_PACKED = (Form.CSV, Form.NDJSON)
 _WILD = re.compile(r"[*?\[]")
-_MOST_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +134,12 @@ def folder_of(partition: Sequence[Sequence[str]]) -> str:
     return "".join(f"{quote(key)}={quote(value)}/" for key, value in partition)
 
 
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """The first of `names`, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def form_of(path: str) -> Form | None:
     """The form that the end of a name tells; None when it tells none."""
     name = PurePosixPath(path.lower())
@@ -146,11 +151,10 @@ def form_of(path: str) -> Form | None:
 
 def _check(place: str, unknown: list[str], forms: set[Form | None]) -> None:
     if unknown:
-        some = ", ".join(unknown[:_MOST_TOLD])
-        more = f" and {len(unknown) - _MOST_TOLD} more" if len(unknown) > _MOST_TOLD else ""
         raise InvalidInput(
-            f"the names of {some}{more} tell no form (there are {', '.join(FORMS)}; text also "
-            "with .gz): rename them, or name the others with a pattern, as in 'folder/*.parquet'"
+            f"the names of {some_of(unknown)} tell no form (there are {', '.join(FORMS)}; text "
+            "also with .gz): rename them, or name the others with a pattern, as in "
+            "'folder/*.parquet'"
         )
     if len(forms) > 1:
         told = " and ".join(sorted(map(str, forms)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from foretell.transports.batch.dataset import Source
+from foretell.transports.batch.dataset import Source, some_of
 from foretell.transports.batch.storage.clouds import is_url
 
 Probabilities = Literal["all", "positive", "none"]
@@ -97,5 +97,4 @@ def _files(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -
 
 def _some(paths: Sequence[str], one: str, many: str) -> Iterator[str]:
     if paths:
-        more = f" and {len(paths) - _MOST_TOLD} more" if len(paths) > _MOST_TOLD else ""
-        yield f"{', '.join(paths[:_MOST_TOLD])}{more} {one if len(paths) == 1 else many}"
+        yield f"{some_of(paths, _MOST_TOLD)} {one if len(paths) == 1 else many}"

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from foretell.errors import JobRefused
-from foretell.transports.batch.dataset import folder_of, form_of
+from foretell.transports.batch.dataset import folder_of, form_of, some_of
 from foretell.transports.batch.job import Job, changes, described
 from foretell.transports.batch.storage import Lock, Store
 
@@ -30,7 +30,6 @@ SUCCESS = "_SUCCESS"
 _JOB = f"{FOLDER}job.json"
 _DONE = f"{FOLDER}done/"
 _PART = re.compile(r"part-\d{5,}-\d{5,}\.[a-z.]+")
-_MOST_TOLD = 3
 _TORN = f"its {_JOB} cannot be read"
 
 
@@ -150,11 +149,9 @@ def _check_empty(store: Store) -> None:
     names = list(store.names())
     others = [*_visible(names), *(name for name in names if name == SUCCESS)]
     if others:
-        some = ", ".join(others[:_MOST_TOLD])
-        more = f" and {len(others) - _MOST_TOLD} more" if len(others) > _MOST_TOLD else ""
         raise JobRefused(
-            f"{store.place} has files that are not this job's ({some}{more}), which would be read "
-            "with what comes out: name an OUTPUT of its own"
+            f"{store.place} has files that are not this job's ({some_of(others)}), which would be "
+            "read with what comes out: name an OUTPUT of its own"
         )
 
 

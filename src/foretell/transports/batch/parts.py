@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -90,14 +89,6 @@ def stretches_of(
 def name_of(source: int, part: int) -> str:
     """The name of a part, without that of its folder."""
     return f"part-{source:05d}-{part:05d}"
-
-
-class Reading(Protocol):
-    """What is told while a stream is read."""
-
-    def is_done(self, source: int, part: int) -> bool:
-        """Whether a part was done before."""
-        ...
 
 
 @dataclass(slots=True)

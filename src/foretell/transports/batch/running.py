@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-import msgspec
-
 from foretell.core.manifest import Manifest
 from foretell.engine.repository import Package
 from foretell.transports.batch.committing import CommittedStream, Run
@@ -35,7 +33,6 @@ from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import join
 
 Hook = Callable[[Progress], None]
-_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Counts:
