@@ -55,5 +55,5 @@ def test_more_choices_than_rows_cost_no_more_than_the_rows() -> None:
 
 def test_a_layout_that_nobody_knows_is_refused_not_fed_as_another() -> None:
     assert laid_out(FIELDS, {}) is None
-    with pytest.raises(BadPackage, match="'grouped'.*pack the model anew"):
+    with pytest.raises(BadPackage, match=r"'grouped'.*pack the model anew"):
         laid_out(FIELDS, {"layout": "grouped"})
