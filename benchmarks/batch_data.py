@@ -118,5 +118,5 @@ def _packed(name: str, model: Any, sample: Any, folder: Path) -> Case:
 
 CASES: dict[str, tuple[Callable[[Path], Case], Callable[[Path, int], Path]]] = {
     "logistic regression": (linear, lambda path, million: customers(path, million * 1_000_000)),
-    "mixed columns": (delays, lambda path, million: flights(path, million * 3 // 5)),
+    "mixed columns": (delays, lambda path, million: flights(path, million * 3)),
 }

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from foretell.core.batch import Batch
-from foretell.runtimes.onnx_files import OnnxStage, open_stage
+from foretell.core.batch import Batch, Chosen, column_values
+from foretell.errors import BadPackage
+from foretell.runtimes.onnx_files import OnnxStage, open_graph, open_stage
 from foretell.runtimes.stages import StageFiles, answering
 from tests import models
 
@@ -46,8 +47,9 @@ def answering_alone_and_among_many(stage: OnnxStage, rows: list[tuple[Any, ...]]
         alone = answer(Batch.from_rows(fields, [row]))
         assert list(alone) == list(together)
         for name, column in together.items():
-            assert alone[name].dtype == column.dtype
-            models.assert_same(alone[name], column[place : place + 1])
+            one, all_rows = column_values(alone[name]), column_values(column)
+            assert one.dtype == all_rows.dtype
+            models.assert_same(one, all_rows[place : place + 1])
 
 
 @pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT", "INT64", "INT32", "UINT8"])
@@ -75,7 +77,10 @@ def test_answers_kept_by_who_asked_are_not_overwritten_by_the_next_row(tmp_path:
     node = helper.make_node("Add", ["x", "x"], ["y"])
     shape = (TensorProto.DOUBLE, [None, 2])
     stage = opened(drawn(tmp_path, [node], shape, ("y", *shape)))
-    first, second = stage.predict((1.0, 2.0))["y"], stage.predict((3.0, 4.0))["y"]
+    first, second = (
+        column_values(stage.predict((1.0, 2.0))["y"]),
+        column_values(stage.predict((3.0, 4.0))["y"]),
+    )
     assert first.tolist() == [[2.0, 4.0]]
     assert second.tolist() == [[6.0, 8.0]]
 
@@ -87,12 +92,12 @@ def test_rows_of_many_threads_at_once_are_answered_each_with_its_own(tmp_path: P
     stage = opened(drawn(tmp_path, [node], shape, ("y", *shape), w=weights))
     assert stage.is_bound
     rows = [(float(n),) * 200 for n in range(8)]
-    expected = [stage.predict(row)["y"] for row in rows]
+    expected = [column_values(stage.predict(row)["y"]) for row in rows]
     start = Barrier(len(rows))
 
     def ask(place: int) -> bool:
         start.wait()
-        given = [stage.predict(rows[place])["y"] for _ in range(300)]
+        given = [column_values(stage.predict(rows[place])["y"]) for _ in range(300)]
         return all(np.allclose(one, expected[place], rtol=1e-12) for one in given)
 
     with ThreadPoolExecutor(len(rows)) as pool:
@@ -141,7 +146,7 @@ def test_what_the_graph_raises_for_one_row_is_raised_and_the_next_row_is_answere
     assert stage.is_bound
     with pytest.raises(Exception, match="out of data bounds"):
         stage.predict((0.0, 9.0))
-    assert stage.predict((0.0, 1.0))["y"].tolist() == [[5.0, 7.0]]
+    assert column_values(stage.predict((0.0, 1.0))["y"]).tolist() == [[5.0, 7.0]]
 
 
 def test_idle_threads_of_a_session_do_not_spin(tmp_path: Path) -> None:
@@ -152,3 +157,24 @@ def test_idle_threads_of_a_session_do_not_spin(tmp_path: Path) -> None:
     options = stage.session.get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert options.intra_op_num_threads == 2
+
+
+def test_a_prediction_that_is_the_place_of_a_text_is_answered_as_that_text(tmp_path: Path) -> None:
+    node = helper.make_node("Cast", ["x"], ["prediction"], to=TensorProto.INT64)
+    double = TensorProto.DOUBLE
+    shape = ("prediction", TensorProto.INT64, [None, 2])
+    path = drawn(tmp_path, [node], (double, [None, 2]), shape)
+    stage = open_graph(path, {"labels": ["no", "yes"]})
+    alone = stage.predict((0.0, 1.0))["prediction"]
+    many = stage.predict(np.array([[0.0, 1.0]] * 100))["prediction"]
+    assert column_values(alone).tolist() == [["no", "yes"]]
+    assert isinstance(many, Chosen)
+    assert many.values.tolist() == [["no", "yes"]] * 100
+
+
+def test_labels_that_are_no_texts_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    shape = (TensorProto.DOUBLE, [None, 2])
+    path = drawn(tmp_path, [node], shape, ("y", *shape))
+    with pytest.raises(BadPackage, match="labels"):
+        open_graph(path, {"labels": ["no", 1]})

@@ -32,6 +32,10 @@ _NARROW = 64
 """Up to so many numbers a field are cheaper as Python values than as an array for each row."""
 
 
+FEW_ROWS = 32
+"""Up to so many rows are cheaper taken as rows than column by column."""
+
+
 class Chosen(msgspec.Struct, eq=False, gc=False):
     """A column of texts: row n has the text `choices[places[n]]`, None where it is missing."""
 
@@ -123,8 +127,8 @@ class Batch(msgspec.Struct, eq=False, gc=False):
         if dense_datatype(fields) is not None:
             matrix = np.concatenate([batch.matrix for batch in batches])
             return cls(fields, n_rows, None, None, matrix)
-        parts = zip(*(batch.columns for batch in batches), strict=True)
-        return cls(fields, n_rows, None, tuple(np.concatenate(part) for part in parts))
+        parts = zip(*(batch.chosen for batch in batches), strict=True)
+        return cls.from_columns(fields, [joined(part) for part in parts])
 
     @property
     def columns(self) -> tuple[Array, ...]:
@@ -134,10 +138,7 @@ class Batch(msgspec.Struct, eq=False, gc=False):
             if self._matrix is not None:
                 columns = tuple(self._matrix.T)
             elif self._chosen is not None:
-                columns = tuple(
-                    column.values if isinstance(column, Chosen) else column
-                    for column in self._chosen
-                )
+                columns = tuple(column_values(column) for column in self._chosen)
             else:
                 values = zip(*self.rows, strict=True) if self.n_rows else ((),) * len(self.fields)
                 columns = _columns(self.fields, self.n_rows, values)
@@ -210,6 +211,21 @@ class Batch(msgspec.Struct, eq=False, gc=False):
 
     def __repr__(self) -> str:
         return f"Batch({self.n_rows} rows of {', '.join(f.name for f in self.fields)})"
+
+
+def column_values(column: Array | Chosen) -> Array:
+    """A column's values."""
+    return column.values if isinstance(column, Chosen) else column
+
+
+def joined(parts: Sequence[Array | Chosen]) -> Array | Chosen:
+    """One column after the other; of choices among the same texts, choices among these."""
+    choices = {id(part.choices) for part in parts if isinstance(part, Chosen)}
+    if len(choices) == 1 and isinstance(parts[0], Chosen):
+        places = [part.places for part in parts if isinstance(part, Chosen)]
+        if len(places) == len(parts):
+            return Chosen(parts[0].choices, np.concatenate(places))
+    return np.concatenate([column_values(part) for part in parts])
 
 
 def refuse_ragged(fields: tuple[Field, ...], rows: Sequence[Row]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, column_values
 from foretell.core.field import Array, Datatype, Field
 from foretell.core.servable import Servable
 from foretell.core.signature import Signature
@@ -69,7 +69,7 @@ def original_answers(
             warnings.simplefilter("ignore")
             if isinstance(last, EstimatorStage):
                 return last.predict_plainly(table)
-            return last.predict(table)
+            return {name: column_values(column) for name, column in last.predict(table).items()}
     except (ForetellError, KeyboardInterrupt):
         raise
     except BaseException as error:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, column_values
 from foretell.core.field import Array, Datatype, Field
 from foretell.packing.sample import Frame, plain_column
 from foretell.runtimes.python_class import PythonStage
@@ -56,9 +56,9 @@ class Trial:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
-                answers = answering(self.stages, fields, self.options)(
-                    Batch.from_rows(fields, rows)
-                )
+                answer = answering(self.stages, fields, self.options)
+                found = answer(Batch.from_rows(fields, rows))
+                answers = {name: column_values(column) for name, column in found.items()}
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001  a model may raise anything; here it means no

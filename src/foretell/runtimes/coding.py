@@ -13,14 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foretell.core.batch import Batch, Chosen, flattened
+from foretell.core.batch import FEW_ROWS, Batch, Chosen, flattened
 from foretell.core.field import Array, Datatype, Field
 from foretell.runtimes.tables import Table, Tabulate
 
 UNKNOWN, MISSING = 0, 1
 _FLOAT64 = np.dtype(np.float64)
-_FEW_ROWS = 32
-"""Up to so many rows are cheaper taken as rows than column by column."""
 
 
 class Codes(dict[str | None, int]):
@@ -76,4 +74,4 @@ def coded(inputs: tuple[Field, ...], words: Sequence[Sequence[str]]) -> Tabulate
                 feed["codes"][:, place] = codes.of(columns[n])
         return feed
 
-    return lambda batch: (of_rows if batch.n_rows <= _FEW_ROWS else of_columns)(batch)
+    return lambda batch: (of_rows if batch.n_rows <= FEW_ROWS else of_columns)(batch)

@@ -8,7 +8,8 @@ Inputs, by their declared shapes:
 
 Outputs: a label and its probabilities (a tensor, or skl2onnx's list of maps) are `prediction`
 and `probability`; one output [N] or [N, 1] is `prediction`; all else keeps its name. A column
-[N, 1] is a scalar unless the step's option `columns` names it. A graph for exactly one row
+[N, 1] is a scalar unless the step's option `columns` names it. With the option `labels`,
+`prediction` is the place of a text in that list, which is answered. A graph for exactly one row
 ([1, k]) runs row by row; any other fixed number of rows is refused.
 
 The graph is read from memory, so one that keeps its weights in other files is refused: what is
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.core.batch import Batch
+from foretell.core.batch import FEW_ROWS, Batch, Chosen
 from foretell.core.field import Array, Datatype, Field
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.coding import coded
@@ -93,19 +94,30 @@ def open_graph(
         raise BadPackage(f"a step's options name no list of columns: {columns!r}")
     run_options = onnxruntime.RunOptions()
     run_options.log_severity_level = _SILENT
-    kept = frozenset(map(str, columns))
-    return OnnxStage(session, path.name, run_options, kept, bound=bound)
+    labels = options.get("labels", ())
+    if not isinstance(labels, list | tuple) or not all(isinstance(one, str) for one in labels):
+        raise BadPackage(f"a step's options have labels that are no texts: {str(labels)[:60]}")
+    outputs = _Outputs(frozenset(map(str, columns)), tuple(labels))
+    return OnnxStage(session, path.name, run_options, outputs, bound=bound)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """How outputs become answers: those in `columns` stay [N, 1]; texts by their places."""
+
+    columns: frozenset[str] = frozenset()
+    labels: tuple[str, ...] = ()
 
 
 class OnnxStage:
-    """A session, and the fields of its tensors; outputs [N, 1] in `columns` stay columns."""
+    """A session, and the fields of its tensors."""
 
     def __init__(
         self,
         session: Any,
         file: str,
         run_options: Any,
-        columns: frozenset[str] = frozenset(),
+        outputs: _Outputs,
         *,
         bound: bool = True,
     ) -> None:
@@ -122,13 +134,14 @@ class OnnxStage:
             )
         self._row_by_row = bool(fixed)
         self._flat = [
-            (name, flat and part.name not in columns)
+            (name, flat and part.name not in outputs.columns)
             for part, (name, flat) in zip(self.outputs, _answer_names(self.outputs), strict=True)
         ]
         self._answers = [
             (name, _answering(part, flat=flat))
             for part, (name, flat) in zip(self.outputs, self._flat, strict=True)
         ]
+        self._labels = np.array(outputs.labels, dtype=object) if outputs.labels else None
         self._options = run_options  # making its default anew costs each call
         self._row = self._bound() if bound and not self._row_by_row else None
         self.known = Known(fields=self._fields())
@@ -195,8 +208,16 @@ class OnnxStage:
         """Raises BadPackage: a graph only predicts."""
         raise BadPackage(f"{self.file} predicts, so it must be the last file")
 
-    def predict(self, table: Table) -> Mapping[str, Array]:
+    def predict(self, table: Table) -> Mapping[str, Array | Chosen]:
         """The graph's outputs under the names of answers."""
+        answers = self._numbers(table)
+        if self._labels is None:
+            return answers
+        places = answers["prediction"]
+        chosen = Chosen(self._labels, places)
+        return {**answers, "prediction": chosen.values if len(places) <= FEW_ROWS else chosen}
+
+    def _numbers(self, table: Table) -> Mapping[str, Array]:
         if type(table) is tuple and self._row is not None:
             answers = self._row.answer(table)
             if answers is not None:

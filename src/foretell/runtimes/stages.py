@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, Chosen
 from foretell.core.field import Array, Field, Scalar
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage
@@ -75,14 +75,14 @@ class Stage(Protocol):
         """The table for the next stage. Raises BadPackage when it only predicts."""
         ...
 
-    def predict(self, table: Table) -> Mapping[str, Array]:
+    def predict(self, table: Table) -> Mapping[str, Array | Chosen]:
         """The answers by name. Raises BadPackage when it only transforms."""
         ...
 
 
 def answering(
     stages: tuple[Stage, ...], inputs: tuple[Field, ...], options: Mapping[str, Any]
-) -> Callable[[Batch], Mapping[str, Array]]:
+) -> Callable[[Batch], Mapping[str, Array | Chosen]]:
     """The function from batches of `inputs` to the last stage's answers."""
     tabulate = stages[0].tabulator(inputs, options)
     front = tuple(stage.transform for stage in stages[:-1])
@@ -90,7 +90,7 @@ def answering(
     if not front:
         return lambda batch: last(tabulate(batch))
 
-    def answer(batch: Batch) -> Mapping[str, Array]:
+    def answer(batch: Batch) -> Mapping[str, Array | Chosen]:
         table = tabulate(batch)
         for transform in front:
             table = transform(table)
@@ -136,9 +136,10 @@ class Chain:
         answers = self._answer(batch)
         columns = tuple([answers[name] for name in self._names])
         for column in columns:
-            if len(column) != batch.n_rows:  # `from_columns` says what is wrong with it
+            # `from_columns` knows choices, and says what is wrong with another number of rows
+            if type(column) is not np.ndarray or len(column) != batch.n_rows:
                 return Batch.from_columns(self.signature.outputs, columns)
-        return Batch(self.signature.outputs, batch.n_rows, None, columns)
+        return Batch(self.signature.outputs, batch.n_rows, None, columns)  # type: ignore[arg-type] # no choices are left
 
 
 def line_of(error: BaseException) -> str:

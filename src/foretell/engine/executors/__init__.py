@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, Chosen
 from foretell.core.field import Datatype, Field
 from foretell.errors import ModelFailed
 
@@ -60,7 +60,8 @@ def checked(predict: Predict, fields: Sequence[Field]) -> Predict:
         outputs = predict(batch)
         if outputs.n_rows != batch.n_rows:
             raise ModelFailed(f"{outputs.n_rows} rows came back for {batch.n_rows}")
-        for (field, kinds, ndim, real), column in zip(wanted, outputs.columns, strict=True):
+        for (field, kinds, ndim, real), told in zip(wanted, outputs.chosen, strict=True):
+            column = told.choices if isinstance(told, Chosen) else told
             if column.dtype.kind not in kinds:
                 raise ModelFailed(f"output {field.name!r} is not {field.expected}")
             if column.ndim != ndim or (ndim > 1 and not field.fits(column.shape[1:])):

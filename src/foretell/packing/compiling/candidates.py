@@ -78,6 +78,8 @@ def mixed(
     step = _columns(signature)
     if not signature.dense:
         step |= {"layout": "coded", "words": graph.words}
+    if graph.labels:
+        step |= {"labels": graph.labels}
     return Candidate(MIXED, model, step, cuts=tuple(graph.cuts))
 
 

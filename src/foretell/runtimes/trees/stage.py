@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from foretell.core.batch import Chosen, column_values, joined
 from foretell.core.field import Array, Field
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.onnx_files import OnnxStage, laid_out, open_graph
@@ -90,7 +91,7 @@ class TreesStage:
         """Raises BadPackage: trees only predict."""
         raise BadPackage("a step of trees predicts, so it must be the last one")
 
-    def predict(self, table: Table) -> Mapping[str, Array]:
+    def predict(self, table: Table) -> Mapping[str, Array | Chosen]:
         """The answers of `after`, under their names."""
         if not isinstance(table, dict):
             raise BadPackage("a step of trees must come first")
@@ -103,9 +104,9 @@ class TreesStage:
         answers = list(run(self._chunk, chunks))
         if len(answers) == 1:
             return answers[0]
-        return {name: np.concatenate([part[name] for part in answers]) for name in answers[0]}
+        return {name: joined([part[name] for part in answers]) for name in answers[0]}
 
-    def _chunk(self, feed: dict[str, Array]) -> Mapping[str, Array]:
+    def _chunk(self, feed: dict[str, Array]) -> Mapping[str, Array | Chosen]:
         matrix = self._matrix(feed)
         if matrix.ndim != 2 or matrix.shape[1] < self._n_columns:
             raise BadPackage(f"the trees read {self._n_columns} columns, not {matrix.shape[1:]}")
@@ -120,8 +121,8 @@ class TreesStage:
             matrix = _part(feed, self._input)
         else:
             asked = {part.name: _part(feed, part.name) for part in self._before.inputs}
-            (matrix,) = self._before.predict(asked).values()
-            matrix = matrix.reshape(len(matrix), -1)  # one column comes as an answer of scalars
+            (made,) = self._before.predict(asked).values()
+            matrix = column_values(made).reshape(len(made), -1)  # one column comes as scalars
         for dtype in self._casts:
             with np.errstate(over="ignore"):
                 matrix = matrix.astype(dtype, copy=False)

@@ -23,8 +23,8 @@ import numpy as np
 from foretell.core.field import Array
 from foretell.packing.compiling.drawing.drawn import (
     Drawn,
+    above,
     both,
-    flat,
     greatest,
     likeliest,
     regression,
@@ -32,7 +32,7 @@ from foretell.packing.compiling.drawing.drawn import (
     softmax,
 )
 from foretell.packing.compiling.drawing.forest import LESS, Forest, Tree, constant_tree
-from foretell.packing.compiling.drawing.graph import Graph, Tensor, Unfaithful, lookup
+from foretell.packing.compiling.drawing.graph import Graph, Tensor, Unfaithful
 from foretell.packing.compiling.drawing.sheet import Sheet
 
 _TINY = float(np.float32(1e-35))
@@ -54,7 +54,7 @@ def coded(graph: Graph, sheet: Sheet, categories: Mapping[str, Any], ints: Any) 
             raise Unfaithful(f"its categories of {name!r} are not texts")
         else:
             table = {graph.code(column, text): float(code) for code, text in enumerate(known)}
-            found = lookup(graph, column.name, table, float("nan"))
+            found = graph.lookup(column.name, table, float("nan"))
             parts.append(Tensor(found, np.dtype(np.float64), (None,)))
     return graph.join(parts)
 
@@ -104,7 +104,8 @@ def _lightgbm(graph: Graph, booster: Any, sheet: Sheet, classes: Array | None) -
     slope = graph.constant(float(options.get("sigmoid", 1.0)))
     match objective:
         case "binary":
-            chances = both(graph, sigmoid(graph, graph.op("Mul", raw, slope)))
+            flat = graph.flat(raw)
+            chances = both(graph, sigmoid(graph, graph.op("Mul", flat, slope)))
         case "multiclass":
             chances = softmax(graph, raw)
         case "multiclassova":
@@ -237,11 +238,10 @@ def _iterations(model: Any) -> int | None:
 
 
 def _xgboost_binary(graph: Graph, raw: str, classes: Array) -> Drawn:
-    one = graph.constant(np.float32(1.0))
-    positive = graph.op("Div", one, graph.op("Add", one, graph.op("Exp", graph.op("Neg", raw))))
-    chances = graph.op("Concat", graph.op("Sub", one, positive), positive, axis=1)
-    label = graph.op("Greater", flat(graph, positive), graph.constant(np.float32(0.5)))
-    return Drawn(graph.cast_name(label, np.int64), np.int64, classes, chances)
+    one, power = graph.constant(np.float32(1.0)), graph.op("Exp", graph.op("Neg", graph.flat(raw)))
+    positive = graph.op("Div", one, graph.op("Add", one, power))
+    label = above(graph, positive, 0.5, dtype=np.float32)
+    return Drawn(label, np.int64, classes, both(graph, positive, np.float32))
 
 
 def _xgboost_number(graph: Graph, raw: str, objective: str) -> Drawn:
@@ -256,7 +256,7 @@ def _xgboost_number(graph: Graph, raw: str, objective: str) -> Drawn:
             pass
         case _:
             raise Unfaithful(f"its objective is {objective}")
-    return Drawn(flat(graph, raw), np.float32)
+    return Drawn(graph.flat(raw), np.float32)
 
 
 def _xgboost(graph: Graph, booster: Any, sheet: Sheet, iterations: int | None) -> str:

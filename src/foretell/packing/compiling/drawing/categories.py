@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from foretell.core.field import Array
-from foretell.packing.compiling.drawing.graph import Graph, Tensor, Unfaithful, lookup
+from foretell.packing.compiling.drawing.graph import Graph, Tensor, Unfaithful
 from foretell.packing.compiling.drawing.sheet import Sheet, matrix_sheet
 
 _UNKNOWN = -1
@@ -27,7 +27,7 @@ def codes(graph: Graph, column: Tensor, categories: Array, *, missing_is_nan: bo
             for place, value in enumerate(categories.tolist())
             if _is_known(value, missing_is_nan)
         }
-        return lookup(graph, column.name, table, _UNKNOWN)
+        return graph.lookup(column.name, table, _UNKNOWN)
     numbers = graph.cast(column, np.float64)
     try:
         values = np.asarray(categories, dtype=np.float64)

@@ -69,14 +69,14 @@ def _prediction(graph: Graph, drawn: Drawn, dtype: Any, shape: tuple[int, ...]) 
     name, made = drawn.prediction, np.dtype(drawn.dtype)
     if drawn.classes is not None:
         labels = np.asarray(drawn.classes)
+        made = np.dtype(np.int64)
         if labels.dtype.kind in "UO":
             if not all(isinstance(label, str) for label in labels.tolist()):
                 raise Unfaithful("its class labels are of several kinds")
-        else:
-            labels = labels.astype(dtype)
-        made = np.dtype(object) if labels.dtype.kind in "UO" else labels.dtype
-        if not np.array_equal(labels, np.arange(len(labels))) or made != np.int64:
-            name = graph.op("Gather", graph.constant(labels), name, axis=0)
+            graph.labels = labels.tolist()
+        elif not np.array_equal(labels, np.arange(len(labels))) or dtype != made:
+            made = dtype
+            name = graph.op("Gather", graph.constant(labels.astype(dtype)), name, axis=0)
     elif made != dtype:
         name, made = graph.cast_name(name, dtype), dtype
     graph.output("prediction", name, made, shape)

@@ -36,20 +36,15 @@ class Drawn:
     targets: int | None = None
 
 
-def flat(graph: Graph, column: str) -> str:
-    """A column [N, 1] as [N]."""
-    return graph.flat(column)
-
-
 def sigmoid(graph: Graph, raw: str) -> str:
     """1 / (1 + exp(-raw))."""
     return graph.op("Sigmoid", raw)
 
 
-def both(graph: Graph, positive: str) -> str:
-    """[1 - p, p] of a column p [N, 1] of float64."""
-    one = graph.constant(1.0, np.float64)
-    return graph.op("Concat", graph.op("Sub", one, positive), positive, axis=1)
+def both(graph: Graph, positive: str, dtype: Any = np.float64) -> str:
+    """[1 - p, p] of p [N], which is of `dtype`."""
+    rest = graph.op("Sub", graph.constant(1.0, dtype), positive)
+    return graph.op("Concat", graph.column(rest), graph.column(positive), axis=1)
 
 
 def softmax(graph: Graph, raw: str) -> str:
@@ -62,22 +57,20 @@ def greatest(graph: Graph, values: str) -> str:
     return graph.op("ArgMax", values, axis=1, keepdims=0)
 
 
-def above(graph: Graph, raw: str, limit: float = 0.0, *, equal: bool = False) -> str:
-    """Whether a column [N, 1] of float64 is above `limit`, as an index [N]."""
+def above(
+    graph: Graph, raw: str, limit: float = 0.0, *, dtype: Any = np.float64, equal: bool = False
+) -> str:
+    """Whether `raw` [N], which is of `dtype`, is above `limit`, as an index [N]."""
     kind = "GreaterOrEqual" if equal else "Greater"
-    over = graph.op(kind, raw, graph.constant(limit, np.float64))
-    return flat(graph, graph.cast_name(over, np.int64))
+    over = graph.op(kind, raw, graph.constant(limit, dtype))
+    return graph.cast_name(over, np.int64)
 
 
 def binary(graph: Graph, raw: str, classes: Array, *, equal: bool = False) -> Drawn:
     """A classifier of two classes with the log-odds `raw` [N, 1]."""
-    return Drawn(
-        above(graph, raw, equal=equal),
-        np.int64,
-        classes,
-        probability=both(graph, sigmoid(graph, raw)),
-        decision=raw,
-    )
+    flat = graph.flat(raw)
+    label, chances = above(graph, flat, equal=equal), both(graph, sigmoid(graph, flat))
+    return Drawn(label, np.int64, classes, chances, decision=raw)
 
 
 def multinomial(graph: Graph, raw: str, classes: Array) -> Drawn:
@@ -93,7 +86,7 @@ def likeliest(graph: Graph, probability: str, classes: Array) -> Drawn:
 
 def regression(graph: Graph, values: str, targets: int | None) -> Drawn:
     """A regressor's float64 values [N, targets]; [N] when `targets` is None."""
-    return Drawn(values if targets is not None else flat(graph, values), targets=targets)
+    return Drawn(values if targets is not None else graph.flat(values), targets=targets)
 
 
 def outliers(graph: Graph, score: str, *, zero_is_inlier: bool = True) -> Drawn:

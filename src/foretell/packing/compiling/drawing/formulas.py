@@ -18,7 +18,6 @@ from foretell.packing.compiling.drawing.drawn import (
     above,
     binary,
     both,
-    flat,
     greatest,
     likeliest,
     multinomial,
@@ -42,15 +41,20 @@ def _dense(graph: Graph, x: str, weights: Array, bias: Array) -> str:
     return graph.op("Add", product, graph.constant(bias, np.float64))
 
 
-def _decision(graph: Graph, model: Any, tensor: Tensor) -> str:
-    """X @ coef.T + intercept, [N, 1] or [N, K]."""
+def _decision(graph: Graph, model: Any, tensor: Tensor, *, flat: bool = False) -> str:
+    """X @ coef.T + intercept, [N, 1] or [N, K]; a column that is to be `flat` is made so first."""
     coef = np.atleast_2d(np.asarray(model.coef_, dtype=np.float64))
-    return _dense(graph, _wide(graph, tensor), coef.T, np.ravel(model.intercept_))
+    x, bias = _wide(graph, tensor), np.ravel(model.intercept_)
+    if not flat:
+        return _dense(graph, x, coef.T, bias)
+    product = graph.flat(graph.product(x, coef.T))
+    return graph.column(graph.op("Add", product, graph.constant(bias, np.float64)))
 
 
 def linear_classes(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
     """LogisticRegression, SGD, ridge, LinearSVC, Perceptron, linear discriminant analysis."""
-    raw = _decision(graph, model, tensor)
+    is_one = np.ndim(model.coef_) == 1 or len(np.atleast_2d(model.coef_)) == 1
+    raw = _decision(graph, model, tensor, flat=is_one)
     classes = model.classes_
     chances: str | None = None
     if hasattr(model, "predict_proba"):
@@ -60,11 +64,8 @@ def linear_classes(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
         many = len(classes) > 2
         if many and type(model).__name__ == "SGDClassifier":
             raise Unfaithful("its probabilities are those of one class against the rest")
-        chances = softmax(graph, raw) if many else both(graph, sigmoid(graph, raw))
-    if np.ndim(model.coef_) == 1 or len(np.atleast_2d(model.coef_)) == 1:
-        label = above(graph, raw)
-    else:
-        label = greatest(graph, raw)
+        chances = softmax(graph, raw) if many else both(graph, sigmoid(graph, graph.flat(raw)))
+    label = above(graph, graph.flat(raw)) if is_one else greatest(graph, raw)
     return Drawn(label, np.int64, classes, chances, decision=raw)
 
 
@@ -154,7 +155,7 @@ def network(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
         return likeliest(graph, softmax(graph, x), model.classes_)
     if len(model.classes_) != 2 or model.n_outputs_ != 1:
         raise Unfaithful("it predicts several labels at once")
-    positive = sigmoid(graph, x)
+    positive = sigmoid(graph, graph.flat(x))
     chances = both(graph, positive)
     return Drawn(above(graph, positive, 0.5), np.int64, model.classes_, chances)
 
@@ -205,7 +206,7 @@ def support_classes(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
     first = graph.op("Greater", raw, graph.constant(0.0))
     if n == 2:  # libsvm counts a positive decision for the first class
         votes = graph.cast_name(graph.op("Not", first), np.int64)
-        return Drawn(flat(graph, votes), np.int64, model.classes_, decision=graph.op("Neg", raw))
+        return Drawn(graph.flat(votes), np.int64, model.classes_, decision=graph.op("Neg", raw))
     for_i, for_j = np.zeros((len(pairs), n)), np.zeros((len(pairs), n))
     for column, (i, j) in enumerate(pairs):
         for_i[column, i] = 1.0
@@ -224,7 +225,7 @@ def support_numbers(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
 def support_outliers(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
     """OneClassSVM."""
     kernel = _kernel(graph, model, tensor)
-    raw = flat(graph, _dense(graph, kernel, model._dual_coef_.T, model._intercept_))
+    raw = graph.flat(_dense(graph, kernel, model._dual_coef_.T, model._intercept_))
     return outliers(graph, raw, zero_is_inlier=False)
 
 

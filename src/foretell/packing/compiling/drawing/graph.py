@@ -86,12 +86,22 @@ def onnx_module() -> Any:
     return onnx
 
 
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """A dictionary that was drawn: what became of which codes."""
+
+    codes: str
+    table: Mapping[int, float | int]
+    default: float | int
+
+
 @dataclass(slots=True)
 class Graph:
     """Nodes, constants and inputs, named in order of their making; `seed` picks the cuts.
 
     `words` are the texts that the graph knows, by column of texts: what it is fed are their codes
-    (`code`), because ONNX's texts cost more than all the rest, and have no missing value.
+    (`code`), because ONNX's texts cost more than all the rest, and have no missing value. For the
+    same reason a prediction that is a text leaves it as the place of that in `labels`.
     """
 
     seed: int = 0
@@ -101,11 +111,15 @@ class Graph:
     outputs: list[Any] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
     words: list[list[str]] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
     _codes: list[dict[str | None, int]] = field(default_factory=list)
     _hot: dict[str, str] = field(default_factory=dict)
     _joined: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    _picked: dict[str, tuple[Tensor, tuple[int, ...]]] = field(default_factory=dict)
+    _lookups: dict[str, _Lookup] = field(default_factory=dict)
     _known: dict[tuple[Any, ...], str] = field(default_factory=dict)
     _columns: dict[str, str] = field(default_factory=dict)
+    _flats: dict[str, str] = field(default_factory=dict)
 
     def input(self, name: str, dtype: np.dtype[Any], width: int) -> None:
         """Declare an input [N, width]."""
@@ -189,6 +203,7 @@ class Graph:
         name = self.op("Gather", tensor.name, self.constant(chosen, np.int64), axis=1)
         origins = tuple(tensor.origins[place] for place in chosen)
         words = tuple(tensor.words[place] for place in chosen) if tensor.words else ()
+        self._picked[name] = tensor, tuple(chosen)
         return Tensor(name, tensor.dtype, origins, words)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
@@ -198,6 +213,9 @@ class Graph:
             return kept[0]
         if not kept:
             raise Unfaithful("a step makes no column at all")
+        picked = [self._picked[part.name] for part in kept if part.name in self._picked]
+        if len(picked) == len(kept) and len({tensor.name for tensor, _ in picked}) == 1:
+            return self.pick(picked[0][0], [place for _, places in picked for place in places])
         name = self.op("Concat", *(part.name for part in kept), axis=1)
         self._joined[name] = tuple(kept)
         return Tensor(name, kept[0].dtype, tuple(o for part in kept for o in part.origins))
@@ -208,6 +226,27 @@ class Graph:
         name = self.cast_name(self.op("Equal", codes, spots), dtype)
         self._hot[name] = codes
         return Tensor(name, np.dtype(dtype), (None,) * width)
+
+    def lookup(self, codes: str, table: Mapping[int, float | int], default: float | int) -> str:
+        """Codes [N, 1] of texts, through a dictionary into float64 or int64."""
+        dtype = np.dtype(np.float64 if isinstance(default, float) else np.int64)
+        keys = constant_tensor("keys", np.array(list(table), dtype=np.int64))
+        values = constant_tensor("values", np.array(list(table.values()), dtype=dtype))
+        rest = constant_tensor("default", np.array([default], dtype=dtype))
+        tables = {"keys_tensor": keys, "values_tensor": values, "default_tensor": rest}
+        name = self.op("LabelEncoder", codes, domain=ML, **tables)
+        self._lookups[name] = _Lookup(codes, table, default)
+        return name
+
+    def _chosen(self, codes: str, rows: Array) -> str:
+        """The row of `rows` [k, m] for each of the one-hot `codes` [N, 1], zeros for -1."""
+        table = np.vstack([rows, np.zeros((1, rows.shape[1]))])  # the last one is that of -1
+        made = self._lookups.get(codes)
+        if rows.shape[1] == 1 and made is not None:  # one dictionary in place of two
+            weights = {key: float(table[int(place), 0]) for key, place in made.table.items()}
+            return self.lookup(made.codes, weights, float(table[int(made.default), 0]))
+        places = self.reshape(codes, -1)
+        return self.op("Gather", self.constant(table, np.float64), places, axis=0)
 
     def product(self, tensor: str, weights: Array) -> str:
         """`tensor` [N, k] times `weights` [k, m], float64.
@@ -227,9 +266,7 @@ class Graph:
             if name not in self._hot:
                 plain.append((name, rows))
                 continue
-            table = np.vstack([rows, np.zeros((1, rows.shape[1]))])  # the last one is that of -1
-            codes = self.reshape(self._hot[name], -1)
-            terms.append(self.op("Gather", self.constant(table, np.float64), codes, axis=0))
+            terms.append(self._chosen(self._hot[name], rows))
         if plain:
             names = [name for name, _ in plain]
             one = names[0] if len(names) == 1 else self.op("Concat", *names, axis=1)
@@ -252,9 +289,16 @@ class Graph:
         return self.op("Reshape", name, self.constant(sizes, np.int64))
 
     def flat(self, column: str) -> str:
-        """The column [N, 1] called `column` as [N]."""
-        name = self.reshape(column, -1)
-        self._columns[name] = column
+        """The column [N, 1] called `column` as [N]: what a number is added to ten times as fast."""
+        if column not in self._flats:
+            self._flats[column] = self.reshape(column, -1)
+            self._columns[self._flats[column]] = column
+        return self._flats[column]
+
+    def column(self, flat: str) -> str:
+        """The column [N, 1] of `flat`, which is [N]."""
+        name = self.reshape(flat, -1, 1)
+        self._flats[name] = flat
         return name
 
     def cut(self, tensor: Tensor, place: int, thresholds: Array) -> None:
@@ -296,19 +340,3 @@ def constant_tensor(name: str, array: Array) -> Any:
         texts = [str(text).encode() for text in array.ravel()]
         return onnx.helper.make_tensor(name, onnx.TensorProto.STRING, array.shape, texts)
     return onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-
-
-def lookup(graph: Graph, codes: str, table: Mapping[int, float | int], default: float | int) -> str:
-    """Codes of texts, through a dictionary into float64 or int64."""
-    dtype = np.dtype(np.float64 if isinstance(default, float) else np.int64)
-    keys = constant_tensor("keys", np.array(list(table), dtype=np.int64))
-    values = constant_tensor("values", np.array(list(table.values()), dtype=dtype))
-    rest = constant_tensor("default", np.array([default], dtype=dtype))
-    return graph.op(
-        "LabelEncoder",
-        codes,
-        domain=ML,
-        keys_tensor=keys,
-        values_tensor=values,
-        default_tensor=rest,
-    )

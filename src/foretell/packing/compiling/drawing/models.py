@@ -18,7 +18,6 @@ from foretell.packing.compiling.drawing.drawn import (
     Drawn,
     above,
     both,
-    flat,
     greatest,
     likeliest,
     regression,
@@ -166,7 +165,8 @@ def _adaptive(graph: Graph, model: Any, sheet: Sheet) -> Drawn:
         raw = graph.op("ReduceSum", signs, graph.constant([1], np.int64), keepdims=1)
         halves = graph.op("Mul", raw, graph.constant([[-0.5, 0.5]]))
         chances = softmax(graph, halves)
-        return Drawn(above(graph, raw), np.int64, model.classes_, chances, decision=raw)
+        label = above(graph, graph.flat(raw))
+        return Drawn(label, np.int64, model.classes_, chances, decision=raw)
     chances = softmax(graph, graph.op("Div", raw, graph.constant(float(n - 1))))
     return Drawn(greatest(graph, raw), np.int64, model.classes_, chances, decision=raw)
 
@@ -193,7 +193,7 @@ def _calibrated_part(graph: Graph, part: Any, drawn: Drawn) -> str:
     line = graph.op("Add", graph.op("Mul", raw, graph.constant(slopes)), graph.constant(offsets))
     chances = sigmoid(graph, graph.op("Neg", line))
     if width == 1:
-        return both(graph, chances)
+        return both(graph, graph.flat(chances))
     total = graph.op("ReduceSum", chances, graph.constant([1], np.int64), keepdims=1)
     none = graph.op("Equal", total, graph.constant(0.0))
     alike = graph.constant(1.0 / len(part.classes))
@@ -214,7 +214,7 @@ def _constant(graph: Graph, model: Any, sheet: Sheet) -> Drawn:
                     graph.constant(0.0))  # fmt: skip
     if not hasattr(model, "classes_"):
         value: Array = np.ravel(model.constant_)[:1]
-        return Drawn(flat(graph, graph.op("Add", zero, graph.constant(value.reshape(1, 1)))))
+        return Drawn(graph.flat(graph.op("Add", zero, graph.constant(value.reshape(1, 1)))))
     if model.strategy != "prior":
         raise Unfaithful(f"its strategy is {model.strategy}")
     prior = np.asarray(model.class_prior_, dtype=np.float64).reshape(1, -1)

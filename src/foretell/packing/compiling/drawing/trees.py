@@ -23,7 +23,6 @@ from foretell.packing.compiling.drawing.drawn import (
     Drawn,
     binary,
     both,
-    flat,
     likeliest,
     multinomial,
     outliers,
@@ -111,7 +110,7 @@ def boosted(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
         case "HalfBinomialLoss":
             return binary(graph, raw, model.classes_, equal=True)
         case "ExponentialLoss":
-            doubled = graph.op("Mul", raw, graph.constant(2.0))
+            doubled = graph.op("Mul", graph.flat(raw), graph.constant(2.0))
             drawn = binary(graph, raw, model.classes_, equal=True)
             chances = both(graph, sigmoid(graph, doubled))
             return Drawn(drawn.prediction, np.int64, model.classes_, chances, decision=raw)
@@ -181,7 +180,7 @@ def isolation(graph: Graph, model: Any, tensor: Tensor) -> Drawn:
             strict=True,
         )
     ]
-    depths = flat(graph, _sums(graph, tensor, trees, 1, single=True))
+    depths = graph.flat(_sums(graph, tensor, trees, 1, single=True))
     normal = len(model.estimators_) * float(_average_path_length([model._max_samples])[0])
     if normal == 0.0:
         raise Unfaithful("it was trained on a single row")

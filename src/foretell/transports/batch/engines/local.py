@@ -22,7 +22,7 @@ from typing import Protocol
 from foretell.transports.batch.reading.pieces import Piece
 from foretell.transports.batch.scoring.scorer import Scored, Scorer
 
-PIECES_PER_WORKER = 3
+PIECES_PER_WORKER = 6
 
 
 class Output(Protocol):
@@ -57,7 +57,7 @@ class Stream(Protocol):
 class _Part:
     """A part under way: pieces wait in `scored` for those before them."""
 
-    stream: _Open
+    stream: Stream
     number: int
     output: Output | None = None
     n_read: int = 0
@@ -179,7 +179,7 @@ class Workers:
 
     def _write(self, part: _Part, scored: Scored) -> None:
         if part.output is None:
-            part.output = part.stream.stream.output(part.number)
+            part.output = part.stream.output(part.number)
         part.output.write(scored)
         with self._changed:
             part.n_written += 1
@@ -187,7 +187,7 @@ class Workers:
             self._under_way -= 1
 
     def _commit(self, part: _Part) -> None:
-        output = part.output or part.stream.stream.output(part.number)
+        output = part.output or part.stream.output(part.number)
         part.output = output
         output.commit(last=part.is_last)
         with self._changed:
@@ -234,7 +234,7 @@ class Workers:
             if part is None or part.number != number:
                 if part is not None:
                     part.is_read = True
-                part = opened.part = _Part(opened, number)
+                part = opened.part = _Part(opened.stream, number)
                 self._parts.append(part)
             self._unscored.append((part, part.n_read, piece))
             part.n_read += 1

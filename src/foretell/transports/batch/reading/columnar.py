@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -52,8 +53,7 @@ class ParquetReader:
     ) -> Iterator[Piece]:
         """The rows with numbers from `start` to `stop`, in order."""
         with told_of(source, "Parquet"), source.open() as file:
-            told = pq.read_metadata(file)
-            file.seek(0)
+            told = _footer(source)
             options = {
                 "pre_buffer": False,
                 "buffer_size": _BUFFER_BYTES,
@@ -66,6 +66,16 @@ class ParquetReader:
                     batch_rows, row_groups=groups, columns=wanted.columns, use_threads=False
                 )
                 yield from _pieces(batches, wanted, first, (start, stop))
+
+
+@lru_cache(maxsize=32)
+def _footer(source: Source) -> Any:
+    """What a file's end tells of it: read once for all parts of a file that are read in turn.
+
+    A part that read it again would leave it to the garbage collector, some megabytes each time.
+    """
+    with source.open() as file:
+        return pq.read_metadata(file)
 
 
 def _coded(told: Any, names: Sequence[str]) -> Iterator[str]:

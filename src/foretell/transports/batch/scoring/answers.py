@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from foretell.codecs.tables.arrow_tables import array_of, type_of
 from foretell.codecs.tables.columns import flat_names
-from foretell.core.batch import Batch
+from foretell.core.batch import Batch, Chosen, column_values
 from foretell.core.field import Array, Field, Scalar
 from foretell.core.signature import Signature
 
@@ -31,6 +31,10 @@ _CONSTANTS = (
     pa.field(VERSION, pa.dictionary(pa.int32(), pa.string())),
     pa.field(TIME, pa.timestamp("us", "UTC")),
 )
+
+
+_Maker = Callable[[Batch], Array | Chosen]
+"""What makes one column of the outputs."""
 
 
 class Answers:
@@ -51,7 +55,7 @@ class Answers:
         self._version = pa.array([version])
         self._time = pa.scalar(predicted_at, _CONSTANTS[1].type)
         positive = probabilities == "positive" and is_binary(signature)
-        self._makers: list[tuple[Field, Callable[[Batch], Array]]] = []
+        self._makers: list[tuple[Field, _Maker]] = []
         for place, field in enumerate(signature.outputs):
             if field.name != PROBABILITY:
                 self._add(field, _whole(place), flat)
@@ -65,7 +69,7 @@ class Answers:
     def _add(
         self,
         field: Field,
-        whole: Callable[[Batch], Array],
+        whole: _Maker,
         flat: bool,
         labels: Sequence[Scalar] = (),
     ) -> None:
@@ -80,23 +84,30 @@ class Answers:
             self._makers.append((Field(name, field.datatype, nullable=field.nullable), made))
 
     def columns(self, outputs: Batch) -> list[pa.Array]:
-        """The columns of `outputs`, as `schema` has them."""
-        made: list[Any] = [array_of(field, column(outputs)) for field, column in self._makers]
+        """The columns of `outputs`, as `schema` has them; texts may be dictionaries of those."""
+        made: list[Any] = [_arrow(field, column(outputs)) for field, column in self._makers]
         n_rows = outputs.n_rows
         version = pa.DictionaryArray.from_arrays(np.zeros(n_rows, np.int32), self._version)
         return [*made, version, pa.repeat(self._time, n_rows)]
 
 
-def _whole(place: int) -> Callable[[Batch], Array]:
-    return lambda outputs: outputs.columns[place]
+def _arrow(field: Field, column: Array | Chosen) -> Any:
+    if not isinstance(column, Chosen):
+        return array_of(field, column)
+    choices = array_of(field, column.choices)
+    return pa.DictionaryArray.from_arrays(column.places.astype(np.int32), choices)
 
 
-def _element(place: int, element: int) -> Callable[[Batch], Array]:
-    return lambda outputs: outputs.columns[place][:, element]
+def _whole(place: int) -> _Maker:
+    return lambda outputs: outputs.chosen[place]
 
 
-def _flat_element(whole: Callable[[Batch], Array], element: int) -> Callable[[Batch], Array]:
-    return lambda outputs: whole(outputs).reshape(outputs.n_rows, -1)[:, element]
+def _element(place: int, element: int) -> _Maker:
+    return lambda outputs: column_values(outputs.chosen[place])[:, element]
+
+
+def _flat_element(whole: _Maker, element: int) -> _Maker:
+    return lambda outputs: column_values(whole(outputs)).reshape(outputs.n_rows, -1)[:, element]
 
 
 def _labels(signature: Signature) -> tuple[Scalar, ...]:

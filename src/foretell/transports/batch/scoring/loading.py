@@ -9,7 +9,7 @@ from foretell.transports.batch.job import BatchOptions
 from foretell.transports.batch.scoring.answers import Answers
 from foretell.transports.batch.scoring.scorer import Scorer, in_blocks
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 8192
 
 
 def takes_bulk(package: Package, batch_rows: int) -> bool:

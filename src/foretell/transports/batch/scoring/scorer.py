@@ -96,11 +96,12 @@ class Scorer:
 
     def _scored(self, piece: Piece, answers: list[pa.Array], bad: list[Bad]) -> Scored:
         """Without `answers`, no row has any."""
-        schema = pa.schema([*piece.carried.schema, *self._answers.schema])
+        names = [*piece.carried.schema.names, *self._answers.schema.names]
         bad.sort(key=lambda one: one.row.row)
         if answers:
-            table = pa.RecordBatch.from_arrays([*piece.carried.columns, *answers], schema=schema)
+            table = pa.RecordBatch.from_arrays([*piece.carried.columns, *answers], names)
         else:
+            schema = pa.schema([*piece.carried.schema, *self._answers.schema])
             table = pa.RecordBatch.from_pylist([], schema)
         return Scored(piece.start, piece.n_rows, table, tuple(bad))
 
@@ -134,7 +135,7 @@ def in_blocks(predict: Predict, block_rows: int) -> Predict:
     """`predict`, asked for at most so many rows at a time.
 
     What a graph makes of many rows on the way fills more than the processor's caches: wide one-hot
-    columns of 65,536 rows took twice as long as those of 4,096. The number is fixed, because the
+    columns of 65,536 rows took twice as long as those of 8,192. The number is fixed, because the
     last bit of a sum may depend on it.
     """
 
