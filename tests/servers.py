@@ -14,7 +14,7 @@ import httpx
 
 START_S = 60.0
 STOP_S = 30.0
-_LISTENING = re.compile(r"(?:Listening|running) on (https?://\S+)")
+_LISTENING = re.compile(r"""(?:(?:Listening|running) on |"url":")(https?://[^\s"]+)""")
 
 
 class Server:
@@ -87,7 +87,7 @@ def start(*arguments: str | Path, cwd: Path | None = None, **environ: str) -> Se
         stdout=subprocess.DEVNULL,
         text=True,
         cwd=cwd,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "FORETELL_LOG_FORMAT": "pretty", **environ},
     )
     return Server(process)
 

@@ -166,12 +166,18 @@ def serve(
     """
     from foretell.app import wiring
     from foretell.app.serving import servers
+    from foretell.app.serving.greeting import greet
     from foretell.app.serving.starting import find_packages, stop_quietly
     from foretell.engine.notice import Notice
+    from foretell.telemetry import logs
 
     stop_quietly()
     settings = Settings.read(flags.given(told), config=config)
+    logs.configure(
+        settings.log_level, pretty=logs.is_pretty(settings.log_format), values=settings.log_values
+    )
     packages = find_packages(targets, settings)
+    greet(packages, settings)
     switches = wiring.switches_of(packages)
     notice = Notice()
     metrics = wiring.metrics_of(packages, settings, switches)

@@ -105,6 +105,16 @@ class Settings(Readable):
         Literal["critical", "error", "warning", "info", "debug"],
         Field(description="The least severe level that is logged"),
     ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "pretty"],
+        Field(description="How lines are written; auto: pretty on a terminal, else JSON"),
+    ] = "auto"
+    log_requests: Annotated[
+        float, Field(ge=0, le=1, description="The share of requests that have a line each")
+    ] = 0.0
+    log_values: Annotated[
+        bool, Field(description="Let the log quote what clients sent when it is refused")
+    ] = False
     access_log: Annotated[bool, Field(description="Log every request to stderr")] = False
     max_body_bytes: Annotated[
         int, Field(ge=1, description="The largest request body accepted, in bytes")

@@ -22,10 +22,27 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """The terms of a request, whichever door it came through: never headers.
 
     `deadline` is on the monotonic clock, in seconds; None waits as long as it takes.
+    `traceparent` is the caller's, as W3C Trace Context has it.
     """
 
     request_id: str
     deadline: float | None = None
+    traceparent: bytes | None = None
+
+
+_HEX = frozenset(b"0123456789abcdef")
+_TRACE_ID_DIGITS = 32
+
+
+def trace_id_of(traceparent: bytes | None) -> str | None:
+    """The trace that a `traceparent` names: two digits of version, then the id, then others."""
+    parts = traceparent.split(b"-") if traceparent else []
+    if len(parts) < 4 or len(parts[0]) != 2:
+        return None
+    told = parts[1]
+    if len(told) != _TRACE_ID_DIGITS or not _HEX.issuperset(told) or not told.strip(b"0"):
+        return None
+    return told.decode()
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False, eq=False):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
-from foretell.core.call import Answer, Call, Target
+from foretell.core.call import Answer, Call, Target, trace_id_of
 from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher, Tally
 from foretell.engine.executors import ProcessDied
@@ -51,7 +51,7 @@ class DataPlane:
                 self.limits,
                 admission or AdmissionLimits(),
                 version=(name, version),
-                told=functools.partial(_told, f"{name} {version}"),
+                told=functools.partial(_told, (name, version)),
                 listener=None if listener is None else listener.version(name, version),
             )
             for name, versions in fleet.models.items()
@@ -100,11 +100,17 @@ class DataPlane:
             self._listener.closed()
 
 
-def _told(name: str, error: Exception, call: Call) -> ModelFailed:
+def _told(version: tuple[str, str], error: Exception, call: Call) -> ModelFailed:
     """The log gets the details of a model's failure, its caller one sentence."""
+    name = " ".join(version)
     known = isinstance(error, ForetellError | ProcessDied)
     what = error if known else type(error).__name__
-    _log.error("%s failed, request %s", name, call.request_id, exc_info=error)
+    fields = {"request_id": call.request_id, "model": version[0], "version": version[1]}
+    fields |= {"code": ModelFailed.code, "reason": str(what)}
+    trace_id = trace_id_of(call.traceparent)
+    if trace_id is not None:
+        fields["trace_id"] = trace_id
+    _log.error("%s failed", name, exc_info=error, extra=fields)
     failed = ModelFailed(
         f"model {name} failed ({what}); "
         f"the server's log has the details under request {call.request_id}"

@@ -14,11 +14,12 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from foretell.app.serving import exposing, leaving, lingering, scheduling
+from foretell.app.serving import exposing, leaving, lingering, sampling, scheduling
 from foretell.app.serving.memory import keep_what_is_freed
 from foretell.app.settings import Settings
 from foretell.engine.notice import Notice
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
+from foretell.telemetry import logs
 from foretell.telemetry.metrics import Metrics
 from foretell.transports.rest.app import RestApp, metrics_app
 
@@ -41,10 +42,6 @@ def run(
 
     `metrics` are what `settings.metrics_bind` is for. Raises ForetellError when the start fails.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
     for variable in _THREAD_VARIABLES:
         # Read by the libraries when a worker loads them; only `threads` itself goes before them.
         if "threads" in settings.model_fields_set or variable not in os.environ:
@@ -60,6 +57,8 @@ def _entry_of(
     entry: leaving.Entry = app.entry
     if metrics is not None and settings.metrics_bind is not None:
         entry = exposing.apart(entry, metrics_app(metrics.render), settings.metrics_bind)
+    if settings.log_requests:
+        entry = sampling.sampled(entry, settings.log_requests)
     return leaving.closing(entry, notice)
 
 
@@ -96,6 +95,7 @@ def _serve_with_h2corn(
             bind=(*settings.bind, *exposed),
             workers=settings.workers,
             access_log=settings.access_log,
+            log_format="text" if logs.is_pretty(settings.log_format) else "json",
             certfile=settings.certfile,
             keyfile=settings.keyfile,
             timeout_graceful_shutdown=settings.shutdown_timeout_s,
@@ -178,6 +178,7 @@ def run_uvicorn(
         interface="asgi3",
         **_place(settings.bind[0]),
         log_level=settings.log_level,
+        log_config=None,  # its lines are written like all others
         access_log=settings.access_log,
         ssl_certfile=settings.certfile,
         ssl_keyfile=settings.keyfile,

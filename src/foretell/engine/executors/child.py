@@ -2,15 +2,16 @@
 
     python -m foretell.engine.executors.child FD FOLDER THREADS
 
-Each answer is a pair: the output columns, or None and what failed.
+Each answer is a pair: the output columns, or None and what failed: in a word, and in full, which
+is the server's to log.
 """
 
 import ctypes
-import logging
 import os
 import pickle
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +24,7 @@ from foretell.errors import ForetellError
 
 _PR_SET_PDEATHSIG = 1
 
-_log = logging.getLogger("foretell.model")
+Failure = tuple[str, str]
 
 
 def main(fd: int, folder: Path, threads: int) -> None:
@@ -42,7 +43,7 @@ def main(fd: int, folder: Path, threads: int) -> None:
         verify(package)
         servable = runtimes.load(package.manifest, folder, threads=threads)
     except ForetellError as error:
-        pipe.send_bytes(pickle.dumps((None, error.message)))
+        pipe.send_bytes(pickle.dumps((None, (error.message, ""))))
         return
     pipe.send_bytes(pickle.dumps(((), None)))
     while True:
@@ -52,10 +53,9 @@ def main(fd: int, folder: Path, threads: int) -> None:
             return
         try:
             outputs = servable.predict(Batch.from_columns(inputs, columns))
-            answer: tuple[Sequence[Array] | None, str | None] = (outputs.columns, None)
+            answer: tuple[Sequence[Array] | None, Failure | None] = (outputs.columns, None)
         except BaseException as error:  # noqa: BLE001 - a model may raise anything; it is told
-            _log.exception("%s %s failed", package.manifest.name, package.manifest.version)
-            answer = (None, type(error).__name__)
+            answer = (None, (type(error).__name__, traceback.format_exc()))
         pipe.send_bytes(pickle.dumps(answer, 5))
 
 

@@ -64,7 +64,11 @@ class ModelProcess:
         except (EOFError, OSError):
             raise self._died() from None
         if failure is not None:
-            raise ModelFailed(failure)
+            told, in_full = failure
+            failed = ModelFailed(told)
+            if in_full:
+                failed.add_note(in_full)  # logs have it, callers don't
+            raise failed
         return columns
 
     def _died(self) -> ProcessDied:

@@ -35,7 +35,7 @@ class InferenceService:
         self._dataplane = dataplane
         self._catalogue = catalogue
         self._max_rows = max_rows
-        self._tensors: dict[Target, Tensors] = {}
+        self._tensors: dict[Target, tuple[Tensors, tuple[str, str]]] = {}
         self._stream_response = _message("ModelStreamInferResponse")
 
     def methods(self) -> Methods:
@@ -73,12 +73,13 @@ class InferenceService:
         respond: Callable[..., Any],
     ) -> Any:
         target = _target(request.model_name, request.model_version)
-        tensors = self._tensors_of(target)
+        tensors, rpc.asked = self._tensors_of(target)
         tensors.refuse_others((part.name for part in request.inputs), len(request.inputs))
         wanted = tensors.wanted(part.name for part in request.outputs)
         _refuse_unserved(request)
         batch = tensors.accept(tensors_of(request), max_rows=self._max_rows)
-        call = Call(rpc.request_id, _sooner(rpc.deadline, request.parameters))
+        deadline = _sooner(rpc.deadline, request.parameters)
+        call = Call(rpc.request_id, deadline, rpc.told.get(b"traceparent"))
         answer = await wait(self._dataplane.infer(target, batch, call))
         return respond(
             tensors.give(answer.outputs, wanted),
@@ -87,11 +88,13 @@ class InferenceService:
             request_id=request.id,
         )
 
-    def _tensors_of(self, target: Target) -> Tensors:
+    def _tensors_of(self, target: Target) -> tuple[Tensors, tuple[str, str]]:
+        """The tensors of `target`, and the model and version that it is."""
         known = self._tensors.get(target)
         if known is None:
-            signature = self._dataplane.fleet.resolve(target).signature
-            known = self._tensors[target] = Tensors(signature)
+            loaded = self._dataplane.fleet.resolve(target)
+            known = Tensors(loaded.signature), (loaded.name, loaded.version)
+            self._tensors[target] = known
         return known
 
     async def _model_stream_infer(
@@ -113,6 +116,7 @@ class InferenceService:
         try:
             response = await self._inferred(request, rpc, _only_wait, response_of)
         except (ForetellError, GrpcRefusal) as error:
+            rpc.log(error)
             failed = self._stream_response(error_message=error.message)
             failed.infer_response.id = request.id
             failed.infer_response.model_name = request.model_name

@@ -22,6 +22,7 @@ class _Asked(NamedTuple):
     """A target that was asked for before: how its messages are read, and whether it is quick."""
 
     target: Target
+    version: tuple[str, str]
     features: Features
     inline: bool
 
@@ -51,7 +52,7 @@ class PredictionService:
         }
 
     async def _predict(self, request: Any, rpc: Rpc) -> bytes:
-        target, features, inline = self._find(rpc)
+        target, rpc.asked, features, inline = self._find(rpc)
         batch = Batch(features.signature.inputs, 1, (features.row(request.features),))
         infer = self._dataplane.infer(target, batch, rpc.call)
         answer = await (infer if inline else rpc.unless_gone(infer))
@@ -61,7 +62,7 @@ class PredictionService:
             raise GrpcRefusal(Code.FAILED_PRECONDITION, str(error)) from None
 
     async def _batch_predict(self, request: Any, rpc: Rpc) -> bytes:
-        target, features, _ = self._find(rpc)
+        target, rpc.asked, features, _ = self._find(rpc)
         batch = features.batch(request.instances, max_rows=self._max_rows)
         answer: Answer = await rpc.unless_gone(self._dataplane.infer(target, batch, rpc.call))
         try:
@@ -79,7 +80,12 @@ class PredictionService:
         if asked is None:
             loaded = self._dataplane.fleet.resolve(target)
             features = Features(loaded.signature)
-            asked = _Asked(target, features, self._dataplane.runs_inline(target))
+            asked = _Asked(
+                target,
+                (loaded.name, loaded.version),
+                features,
+                self._dataplane.runs_inline(target),
+            )
             if features.refusal is None:
                 self._known[target] = asked
         if asked.features.refusal is not None:

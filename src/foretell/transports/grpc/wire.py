@@ -31,6 +31,7 @@ from foretell.engine.hooks import Replied
 from foretell.errors import DeadlineExceeded, ForetellError
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held, HeldInTurn
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
+from foretell.transports.asgi.failing import Failures, trace_fields
 from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure, too_large
 from foretell.transports.grpc.gzipped import PACKET, unpacked
 from foretell.transports.grpc.leaving import Leaving, Stream, Streams, left, never
@@ -38,6 +39,7 @@ from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
 from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, Reply, refuse
 
 _log = logging.getLogger("foretell.grpc")
+_failures = Failures(_log)
 
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MOST_TIMEOUT_DIGITS = 8
@@ -46,12 +48,16 @@ _Result = TypeVar("_Result")
 
 
 class Rpc:
-    """One call: who asks until when, and what goes out with the status."""
+    """One call: who asks until when, and what goes out with the status.
 
-    __slots__ = ("_receive", "deadline", "held", "request_id", "told", "trailing")
+    `asked` is the model and version, as soon as they are known.
+    """
+
+    __slots__ = ("_receive", "asked", "deadline", "held", "request_id", "told", "trailing")
 
     def __init__(self, told: Told, receive: Receive) -> None:
         self._receive = receive
+        self.asked: tuple[str, str] | None = None
         self.held: Held | None = None
         self.told = told
         self.request_id = request_id_of(told)
@@ -61,7 +67,11 @@ class Rpc:
     @property
     def call(self) -> Call:
         """The terms for the data plane."""
-        return Call(self.request_id, self.deadline)
+        return Call(self.request_id, self.deadline, self.told.get(b"traceparent"))
+
+    def log(self, error: ForetellError | GrpcRefusal) -> None:
+        """Tell the log of a failure."""
+        _failures.tell(error, self.request_id, self.told.get(b"traceparent"), self.asked)
 
     @property
     def trailers(self) -> Trailers:
@@ -152,9 +162,11 @@ class Wire:
             self._tell(Code.CANCELLED)
             raise
         except (ForetellError, GrpcRefusal) as error:
+            rpc.log(error)
             await reply.end(failure(error, rpc.request_id))
         except Exception:  # noqa: BLE001 - the outermost frame: a status is due whatever broke
-            _log.exception("request %s failed", rpc.request_id)
+            fields = {"request_id": rpc.request_id, **trace_fields(rpc.told.get(b"traceparent"))}
+            _log.exception("request %s failed", rpc.request_id, extra=fields)
             refusal = GrpcRefusal(
                 Code.INTERNAL,
                 f"the server failed; its log has the details under request {rpc.request_id}",

@@ -5,6 +5,7 @@ the user adds middleware; from then on it passes through that middleware like ev
 """
 
 import importlib.resources
+import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,10 +26,13 @@ from foretell.engine.hooks import Replied
 from foretell.errors import ForetellError
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
+from foretell.transports.asgi.failing import Failures
 from foretell.transports.rest import health, metrics, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
 from foretell.transports.rest.protocols import oip, oip_info, scoring
+
+_failures = Failures(logging.getLogger("foretell.rest"))
 
 
 @asynccontextmanager
@@ -182,6 +186,7 @@ def metrics_app(render: metrics.Render) -> FastAPI:
 
 def _reply(request: Request, error: ForetellError | HttpRefusal) -> Response:
     request_id = _request_id(request)
+    _failures.tell(error, request_id, dict(request.headers.raw).get(b"traceparent"))
     status, headers, body = failure(error, request_id)
     headers = {**headers, "x-request-id": request_id}
     return Response(body, status, headers, media_type="application/json")

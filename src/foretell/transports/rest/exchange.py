@@ -18,9 +18,11 @@ from foretell.transports.asgi.exchange import (
     rest_of_body,
     too_large,
 )
+from foretell.transports.asgi.failing import Failures, trace_fields
 from foretell.transports.rest.errors import HttpRefusal, failure
 
 _log = logging.getLogger("foretell.rest")
+_failures = Failures(_log)
 _Read = TypeVar("_Read")
 
 # What curl, form libraries and bare sockets send along with a JSON body is read as JSON, too.
@@ -135,8 +137,13 @@ Work = Callable[[Told, str], Awaitable[Reply]]
 """What makes the reply to a request with these headers and this id."""
 
 
-async def replied(scope: Scope, send: Send, work: Work) -> None:
-    """Send what `work` makes, or what its failure is told as, whatever happens."""
+async def replied(
+    scope: Scope, send: Send, work: Work, asked: tuple[str, str] | None = None
+) -> None:
+    """Send what `work` makes, or what its failure is told as, whatever happens.
+
+    `asked` is the model and version that it asks, where there are some.
+    """
     told = dict(scope["headers"])
     request_id = request_id_of(told)
     try:
@@ -144,7 +151,7 @@ async def replied(scope: Scope, send: Send, work: Work) -> None:
     except ClientGone:
         return
     except Exception as error:  # noqa: BLE001 - the outermost frame: a reply is due whatever broke
-        start, rest = failed(error, request_id)
+        start, rest = failed(error, request_id, told.get(b"traceparent"), asked)
     else:
         pairs = [
             (b"content-type", made.content_type),
@@ -158,10 +165,18 @@ async def replied(scope: Scope, send: Send, work: Work) -> None:
     await send(rest)
 
 
-def failed(error: Exception, request_id: str) -> tuple[Message, Message]:
-    """The reply that tells of `error`; one that nobody foresaw is told to the log."""
-    if not isinstance(error, ForetellError | HttpRefusal):
-        _log.error("request %s failed", request_id, exc_info=error)
+def failed(
+    error: Exception,
+    request_id: str,
+    traceparent: bytes | None,
+    asked: tuple[str, str] | None = None,
+) -> tuple[Message, Message]:
+    """The reply that tells of `error`, and a line in the log that does so, too."""
+    if isinstance(error, ForetellError | HttpRefusal):
+        _failures.tell(error, request_id, traceparent, asked)
+    else:
+        fields = {"request_id": request_id, **trace_fields(traceparent)}
+        _log.error("request %s failed", request_id, exc_info=error, extra=fields)
         error = HttpRefusal(
             500, f"the server failed; its log has the details under request {request_id}"
         )

@@ -57,13 +57,23 @@ class RestLimits:
 class Endpoint:
     """One path: whom it asks, and how its bodies read and write.
 
+    `asked`: the model and version that are meant.
     `quick`: one row on the event loop, which is answered before its caller could leave.
     """
 
-    __slots__ = ("_fields", "codec", "encode", "many", "quick", "target")
+    __slots__ = ("_fields", "asked", "codec", "encode", "many", "quick", "target")
 
-    def __init__(self, target: Target, codec: JsonRows, *, many: bool, inline: bool) -> None:
+    def __init__(
+        self,
+        target: Target,
+        codec: JsonRows,
+        asked: tuple[str, str],
+        *,
+        many: bool,
+        inline: bool,
+    ) -> None:
         self.target = target
+        self.asked = asked
         self.many = many
         self.quick = inline and not many
         self.codec = codec
@@ -106,7 +116,8 @@ class HotRoutes:
         inline = self._dataplane.runs_inline(target)
         for verb in VERBS:
             many = verb == "batch_predict"
-            endpoint = Endpoint(target, codec, many=many, inline=inline)
+            asked = (loaded.name, loaded.version)
+            endpoint = Endpoint(target, codec, asked, many=many, inline=inline)
             self.table[f"{prefix}/{verb}"] = partial(self.answer, endpoint)
 
     def owns(self, scope: Scope) -> bool:
@@ -159,14 +170,18 @@ class HotRoutes:
             else:
                 rows = await asyncio.to_thread(endpoint.decode, sent, limits.max_rows)
             del sent  # which would stay until the slowest of clients has read its answer
-            asked = self._dataplane.infer(endpoint.target, rows, Call(request_id, deadline))
+            asked = self._dataplane.infer(
+                endpoint.target, rows, Call(request_id, deadline, told.get(b"traceparent"))
+            )
             answer = await (asked if endpoint.quick else unless_gone(receive, asked))
             model = answer.model if verbose else None
             body = endpoint.encode(answer.outputs, answer.version, model=model)
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 - the outermost frame: a reply is due whatever broke
-            start, rest = failed(error, request_id)
+            start, rest = failed(
+                error, request_id, told.get(b"traceparent"), endpoint.asked if endpoint else None
+            )
         else:
             start, rest = reply(200, body, request_id)
         finally:

@@ -37,7 +37,7 @@ def routes(dataplane: DataPlane, limits: RestLimits, bodies: Bodies) -> PostedRo
 
     def add(path: str, target: Target, loaded: Loaded) -> None:
         codec = OipJson(loaded.signature)
-        posted.add(f"{path}/infer", partial(_infer, posted, target, codec, limits.max_rows))
+        posted.add(f"{path}/infer", target, partial(_infer, posted, target, codec, limits.max_rows))
 
     for name, versions in fleet.models.items():
         add(f"/v2/models/{name}", Target(name), fleet.resolve(Target(name)))

@@ -57,9 +57,10 @@ class PostedRoutes:
         self._bodies = bodies
         self._target_of = target_of
 
-    def add(self, path: str, work: Work) -> None:
-        """Let `work` make the replies to requests for `path`."""
-        self.table[path] = partial(self._answer, work)
+    def add(self, path: str, target: Target, work: Work) -> None:
+        """Let `work` make the replies to requests for `path`, which asks `target`."""
+        loaded = self._dataplane.fleet.resolve(target)
+        self.table[path] = partial(self._answer, work, (loaded.name, loaded.version))
 
     def owns(self, scope: Scope) -> bool:
         """Whether the path is one of these routes, of a model that exists or not."""
@@ -80,7 +81,9 @@ class PostedRoutes:
 
         await replied(scope, send, refuse)
 
-    async def _answer(self, work: Work, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(
+        self, work: Work, asked: tuple[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
         async def made(told: Told, request_id: str) -> Reply:
             if scope["method"] != "POST":
                 raise HttpRefusal(
@@ -89,7 +92,7 @@ class PostedRoutes:
             return await work(Posting(told, request_id, time.monotonic(), receive, held))
 
         with self._bodies.holding() as held:
-            await replied(scope, send, made)
+            await replied(scope, send, made, asked)
 
     async def read(self, posting: Posting, read: Callable[[bytes], _Read]) -> _Read:
         """What `read` makes of the request's body, decompressed.
@@ -111,7 +114,8 @@ class PostedRoutes:
         if timeout_s:
             own = posting.arrived + timeout_s
             deadline = own if deadline is None else min(own, deadline)
-        asked = self._dataplane.infer(target, batch, Call(posting.request_id, deadline))
+        call = Call(posting.request_id, deadline, posting.told.get(b"traceparent"))
+        asked = self._dataplane.infer(target, batch, call)
         if batch.n_rows == 1 and self._dataplane.runs_inline(target):
             return await asked  # it is answered before its caller could leave
         return await unless_gone(posting.receive, asked)

@@ -43,7 +43,7 @@ def inference_routes(dataplane: DataPlane, limits: RestLimits, bodies: Bodies) -
 
     def add(path: str, target: Target, decode: Decode) -> None:
         codec = ScoringBodies(fleet.resolve(target).signature)
-        posted.add(path, partial(_predict, posted, target, codec, decode))
+        posted.add(path, target, partial(_predict, posted, target, codec, decode))
 
     def v1(codec: ScoringBodies, _: Told, body: bytes) -> Batch:
         return codec.decode_v1(body, max_rows=most)

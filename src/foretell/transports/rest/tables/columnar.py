@@ -43,6 +43,8 @@ class Endpoint(Protocol):
     def codec(self) -> JsonRows: ...
     @property
     def many(self) -> bool: ...
+    @property
+    def asked(self) -> tuple[str, str]: ...
     def decode(self, body: bytes, max_rows: int) -> Batch:
         """The rows of a JSON body."""
         ...
@@ -75,7 +77,12 @@ class Columnar:
             )
         if forms.sent is forms.wanted is Form.NDJSON:
             stream = Stream(
-                self._dataplane, endpoint.target, endpoint.codec, self._limits.max_bytes, verbose
+                self._dataplane,
+                endpoint.target,
+                endpoint.codec,
+                self._limits.max_bytes,
+                verbose,
+                endpoint.asked,
             )
             with self._bodies.holding() as held:
                 await answer_lines(stream, forms.content_type, scope, receive, send, held)
@@ -85,14 +92,16 @@ class Columnar:
             deadline = deadline_of(told, time.monotonic())
             body = await whole(told, receive, self._limits.max_bytes, held)
             batch = await asyncio.to_thread(self._read, endpoint, forms.sent, body)
-            inferring = self._dataplane.infer(endpoint.target, batch, Call(request_id, deadline))
+            inferring = self._dataplane.infer(
+                endpoint.target, batch, Call(request_id, deadline, told.get(b"traceparent"))
+            )
             answer = await unless_gone(receive, inferring)
             written = await asyncio.to_thread(_written, endpoint, forms.wanted, answer, verbose)
             version = (b"x-model-version", answer.version.encode())
             return Reply(written, forms.content_type, (version,))
 
         with self._bodies.holding() as held:
-            await replied(scope, send, work)
+            await replied(scope, send, work, endpoint.asked)
 
     def _read(self, endpoint: Endpoint, form: Form, body: bytes) -> Batch:
         signature, max_rows = endpoint.codec.signature, self._limits.max_rows

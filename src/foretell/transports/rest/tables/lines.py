@@ -51,6 +51,7 @@ class Stream:
     codec: JsonRows
     max_body_bytes: int
     verbose: bool
+    asked: tuple[str, str] | None = None
 
     @property
     def max_line_bytes(self) -> int:
@@ -88,7 +89,9 @@ async def answer_lines(
     send = _sending(send)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
-    exchange = _Exchange(stream, Call(request_id), timeout_s, chunks, _Unsent(send))
+    exchange = _Exchange(
+        stream, Call(request_id, None, told.get(b"traceparent")), timeout_s, chunks, _Unsent(send)
+    )
     try:
         await exchange.run(receive, more=not packed)
     except* ClientGone:
@@ -189,7 +192,8 @@ class _Exchange:
         stream, call = self._stream, self._call
         try:
             if self._timeout_s is not None:
-                call = Call(call.request_id, time.monotonic() + self._timeout_s)
+                deadline = time.monotonic() + self._timeout_s
+                call = Call(call.request_id, deadline, call.traceparent)
             codec = stream.codec
             row = codec.decode_row(_refuse_none(line, stream.max_line_bytes))
             asked = stream.dataplane.infer(
@@ -201,7 +205,7 @@ class _Exchange:
         except Exception as error:  # noqa: BLE001 - whatever broke, the next line has its turn
             if isinstance(error, ForetellError):
                 error.row = number
-            body: bytes = failed(error, call.request_id)[1]["body"]
+            body: bytes = failed(error, call.request_id, call.traceparent, stream.asked)[1]["body"]
             return body
 
 
