@@ -51,7 +51,9 @@ def test_every_line_is_json_where_nobody_looks(churn: Path, kind: str) -> None:
     assert all((line["request_id"], line["trace_id"]) == ("mine", TRACE) for line in failed)
     assert "s3cret" not in server.log
     assert not [line for line in told if line["event"] == "a request"]
-    (serves,) = [line for line in told if line["event"].startswith("serving; try: curl http")]
+    (serves,) = [
+        line for line in told if line["event"].startswith("serving; try: curl http://HOST")
+    ]
     assert serves.items() >= {**CHURN, "at": ["127.0.0.1:0"]}.items()
 
 

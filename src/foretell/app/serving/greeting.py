@@ -27,6 +27,8 @@ def _try(package: Package, settings: Settings) -> str:
     to = f"{scheme}://{address}"
     if address.startswith("unix:"):
         to = f"--unix-socket {shlex.quote(address.removeprefix('unix:'))} {scheme}://localhost"
+    elif address.endswith(":0"):
+        to = f"{scheme}://HOST:PORT"  # the system's choice, which the server tells of next
     path = f"/models/{manifest.name}/versions/{manifest.version}"
     signature = manifest.signature
     if signature.example is not None:
