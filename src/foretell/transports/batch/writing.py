@@ -156,12 +156,18 @@ class _ParquetRows:
         self._style = style
         self._file = file
         self._schema = schema
+        self._kinds: pa.Schema | None = None
         self._writer: Any = None
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
         """The next rows."""
+        if self._kinds is None:
+            self._kinds = rows.schema
+        elif rows.schema != self._kinds:
+            # Of a few rows, a model's texts come as they are; of many, as dictionaries.
+            rows = rows.cast(self._kinds)
         while rows.num_rows:
             room = self._style.row_group_rows - self._rows
             taken, rows = rows.slice(0, room), rows.slice(room)

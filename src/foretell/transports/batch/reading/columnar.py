@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -31,11 +32,16 @@ _OLD_FEATHER = b"FEA1"
 
 
 @contextmanager
-def told_of(source: Source, form: str) -> Iterator[None]:
-    """Whatever pyarrow says of a file that is not `form` is InvalidInput, and names the file."""
+def told_of(source: Source, form: str, *, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Whatever is said of a file that is not `form` is InvalidInput, and names the file.
+
+    What is `but` such an error goes on as it is.
+    """
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+    except but:
+        raise
+    except (pa.ArrowException, OSError, ValueError, EOFError, zlib.error) as error:
         told = " ".join(str(error).split())[:300]
         raise InvalidInput(f"{source.path} is not readable as {form}: {told}") from error
 
