@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,7 +33,7 @@ _HEADER_LENGTH = "inference-header-content-length"
 _JSON = "application/json"
 _ARROW = "application/vnd.apache.arrow.stream"
 _MOST_BYTES = 64 * 2**20
-MOST_REQUESTS = 256
+MOST_REQUESTS = 1000
 """Different ones; so many are made, and sent in turn."""
 
 Reader = Callable[[bytes, bytes], int]
@@ -93,7 +94,7 @@ class Payload:
 def batches_of(batch: Batch, rows: int) -> list[Batch]:
     """A batch of `rows` for each request: one after another, beginning anew at the end."""
     count = len(batch)
-    wanted = min(MOST_REQUESTS, count if count < rows else count // rows)
+    wanted = min(MOST_REQUESTS, math.ceil(count / rows))
     whole = list(batch.rows)
     places = [(number * rows + at) % count for number in range(wanted) for at in range(rows)]
     return [

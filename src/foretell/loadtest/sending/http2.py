@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 from urllib.parse import unquote
 
 from foretell.client.calling import Request
@@ -31,7 +31,6 @@ _HUGE = 2**31 - 1
 _WINDOW_NOW = 65_535
 _REFILL = 2**28
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_MOST_STATUSES = 512
 
 
 class GrpcMessage(NamedTuple):
@@ -104,7 +103,7 @@ class GrpcLink(asyncio.Protocol):
         self._frame_bytes, self._taken = 16_384, 0
         self._rest, self._block = b"", b""
         self._ending = False
-        self._statuses: dict[bytes, str] = {}
+        self._good = b""  # how this server writes `grpc-status: 0`
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -240,9 +239,8 @@ class GrpcLink(asyncio.Protocol):
         stream = self._streams.pop(at, None)
         if stream is None:
             return
-        status = self._statuses.get(block)
-        if status is None:
-            status = self._read_status(block)
+        good = self._good
+        status = "" if good and good in _fields(block) else self._read_status(block)
         driver = self._driver
         if status:
             driver.failed(stream.call, status)
@@ -255,15 +253,16 @@ class GrpcLink(asyncio.Protocol):
         self._freed()
 
     def _read_status(self, block: bytes) -> str:
-        """What trailers say, in words; nothing when all is well. Most calls end alike."""
-        told = dict(_decoded(block))
+        """What trailers say, in words; nothing when all is well, which is remembered."""
+        told = _decoded(block)
         code = told.get("grpc-status", "none")
-        words = unquote(told.get("grpc-message", ""))
-        status = "" if code == "0" else f"gRPC status {code}: {words or told.get(':status', '')}"
-        if len(self._statuses) >= _MOST_STATUSES:
-            self._statuses.clear()
-        self._statuses[block] = status
-        return status
+        if code != "0":
+            words = unquote(told.get("grpc-message", ""))
+            return f"gRPC status {code}: {words or told.get(':status', '')}"
+        for part in _fields(block):
+            if _decoded(part).get("grpc-status") == "0":
+                self._good = part
+        return ""
 
     def _freed(self) -> None:
         if self.is_open:
@@ -315,10 +314,33 @@ def _told_size(parts: Sequence[bytes]) -> int:
     return int.from_bytes(head[1:5], "big")
 
 
-def _decoded(block: bytes) -> Iterator[tuple[str, str]]:
+def _fields(block: bytes) -> list[bytes]:
+    """The headers in a block, each as it is written; none when one is written in a rare way.
+
+    To read them all would cost more than all the rest of a call: texts are Huffman-coded, and each
+    call's trailers have an id of its own.
+    """
+    parts, at, end = [], 0, len(block)
+    while at < end:
+        first, start = block[at], at
+        at += 1
+        if first < 0x80:  # a literal; else one byte stands for the whole header
+            texts = 1 if first & (0x3F if first & 0x40 else 0x0F) else 2
+            for _ in range(texts):
+                size = block[at] & 0x7F if at < end else 0x7F
+                if size == 0x7F or first & 0xE0 == 0x20:
+                    return []
+                at += 1 + size
+        parts.append(block[start:at])
+    return parts
+
+
+def _decoded(block: bytes) -> dict[str, str]:
     try:
-        from hpack import Decoder
+        from hpack import Decoder, HPACKDecodingError
     except ImportError as error:
         raise MissingExtra("gRPC needs hpack: pip install 'foretell[loadtest]'") from error
-    told: Any = Decoder().decode(block)
-    yield from told
+    try:
+        return dict(cast("list[tuple[str, str]]", Decoder().decode(block)))
+    except HPACKDecodingError:
+        return {}  # no status can be found in it
