@@ -20,4 +20,5 @@ if [ ! -e "$policy" ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 echo "installing$missing ..."
-apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing >/dev/null || fail
+apt-get update -qq &&
+  apt-get install -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends $missing >/dev/null || fail
