@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import shutil
 import subprocess
@@ -55,6 +56,10 @@ class Prometheus:
 
     def values(self, query: str) -> list[float]:
         return [float(one["value"][1]) for one in self.ask(query)]
+
+    def until_numbers(self, query: str) -> None:
+        """Until one of the series that answer the query has a number."""
+        until(lambda: any(map(math.isfinite, self.values(query))), lambda: query)
 
     def wrong_rules(self) -> list[str]:
         """What went wrong in the last evaluation of each rule."""

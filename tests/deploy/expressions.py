@@ -41,6 +41,15 @@ def of_the_runbook() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def of_the_rules() -> list[str]:
+def _rules() -> list[dict[str, Any]]:
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
-    return [rule["expr"] for group in groups for rule in group["rules"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def of_the_rules() -> list[str]:
+    return [rule["expr"] for rule in _rules()]
+
+
+def recorded() -> list[str]:
+    """The names of all that the rules record."""
+    return [rule["record"] for rule in _rules() if "record" in rule]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faulty import serving
+from tests.faulty import Served, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kits")]  # at one server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "loadtests" / "README.md").read_text(encoding="utf-8")
@@ -35,16 +35,15 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    with serving(tmp_path_factory.mktemp("faulty")) as told:
-        yield told
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("faulty")) as served:
+        yield served
 
 
 @pytest.fixture
-def place(served: tuple[str, Path], tmp_path: Path) -> Iterator[Place]:
-    url, fault = served
-    yield Place(url, fault, tmp_path)
-    fault.unlink(missing_ok=True)
+def place(served: Served, tmp_path: Path) -> Iterator[Place]:
+    yield Place(served.url, served.fault, tmp_path)
+    served.fault.unlink(missing_ok=True)
 
 
 def told(word: str) -> str:
