@@ -93,6 +93,7 @@ class TestLocust:
         assert ended.returncode == 1
         counts = self.counts(place.folder)
         for name in (*ONE_ROW, *MANY_ROWS):
+            assert name in counts, (counts, ended.stderr)
             assert counts[name][0] == counts[name][1] > 0, counts
         assert counts["health"][1] == counts["HealthCheck"][1] == 0
 

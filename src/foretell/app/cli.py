@@ -174,8 +174,9 @@ def serve(
     packages = find_packages(targets, settings)
     switches = wiring.switches_of(packages)
     notice = Notice()
-    build = functools.partial(wiring.build, packages, settings, switches, notice)
-    servers.run(build, notice, settings)
+    metrics = wiring.metrics_of(packages, settings, switches)
+    build = functools.partial(wiring.build, packages, settings, switches, notice, metrics)
+    servers.run(build, notice, settings, metrics)
 
 
 app.command()(flags.with_settings(Settings, serve))

@@ -23,6 +23,7 @@ _ALSO = {"timeout_s": ("--timeout",)}
 _SEVERAL = {
     "bind": "ADDRESS",
     "executor": "[MODEL=]KIND",
+    "latency_buckets_s": "SECONDS",
     "columns": "INPUT=COLUMN",
     "keep": "COLUMN",
 }
@@ -60,7 +61,7 @@ def given(told: Mapping[str, Any]) -> dict[str, Any]:
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     default = field.get_default(call_default_factory=True, validated_data={})
-    shown = " ".join(default) if isinstance(default, tuple) else default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
     words = f"{field.description}." + ("" if shown is None else f" [default: {shown}]")
     option: dict[str, Any] = {"help": words, "show_default": False}
     kind: Any

@@ -234,7 +234,7 @@ def scored(model: Picky, rows: int, **options: Any) -> Scored:
     wanted = Wanted((Feed(X, ("x",)),), pa.schema({"x": pa.float64()}))
     batch = pa.record_batch({"x": np.arange(float(rows))})
     answers = Answers(SIGNATURE, "1", datetime(2026, 1, 1, tzinfo=UTC))
-    scorer = Scorer(SIGNATURE, model.predict, answers, **options)
+    scorer = Scorer(SIGNATURE, model.predict, answers, close=lambda: None, **options)
     return scorer.score(piece_of(batch, wanted, 1000))
 
 

@@ -24,6 +24,9 @@ INLINE_BATCH_S = 0.005
 STALL_S = 0.004
 """Kept from running for so long, another thread shares the interpreter with Python code."""
 
+_LONG_S = 0.03
+"""A prediction that takes so long tells whether it lets others run."""
+
 _INLINE_TRIES_S = 0.05
 _STALL_TRIES = 3
 _BATCH_TRIES = 3
@@ -47,9 +50,30 @@ def choose(predict: Predict, example: Batch) -> ExecutorKind:
     while time.perf_counter() < give_up:
         if _seconds(predict, example) < INLINE_S:
             return ExecutorKind.INLINE
+    return ExecutorKind.PROCESS if _stalls(predict, example) else ExecutorKind.THREAD
+
+
+def needs_process(predict: Predict, example: Batch) -> bool:
+    """Whether many rows like the example keep other threads from running: Python computes them.
+
+    Raises what the model raises of a row alone.
+    """
+    for n_rows in (1, 16, 256, _MOST_TRIED):
+        many = Batch.from_rows(example.fields, list(example.rows) * n_rows)
+        try:
+            seconds = _seconds(predict, many)
+        except Exception:
+            if n_rows == 1:
+                raise
+            return False  # it takes no more: each call is short
+        if seconds > _LONG_S:
+            break
+    return seconds > STALL_S and _stalls(predict, many)
+
+
+def _stalls(predict: Predict, batch: Batch) -> bool:
     # One try that lets others run is enough: what else is busy here can only hold them up.
-    stalls = all(_stalled(predict, example) > 0.5 for _ in range(_STALL_TRIES))
-    return ExecutorKind.PROCESS if stalls else ExecutorKind.THREAD
+    return all(_stalled(predict, batch) > 0.5 for _ in range(_STALL_TRIES))
 
 
 def inline_rows(predict: Predict, example: Batch) -> int:

@@ -219,11 +219,13 @@ def _stamp(told: os.stat_result) -> str:
 
 def _in_store(place: str) -> Iterator[_Found]:
     is_wild = _WILD.search(place) is not None
-    base = _WILD.split(place)[0].rpartition("/")[0] if is_wild else place.rstrip("/")
+    base, _, start = (
+        _WILD.split(place)[0].rpartition("/") if is_wild else (place.rstrip("/"), "", "")
+    )
     if base.endswith(":/"):
         raise InvalidInput(f"{place} leaves the bucket open: name it")
     fits = _pattern(place) if is_wild else None
-    for one in clouds.listed(base):
+    for one in clouds.listed(base, start):
         path = PurePosixPath(clouds.key_of(one.url))
         if one.url.endswith("/"):  # consoles make such empty objects for folders
             continue

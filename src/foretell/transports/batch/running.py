@@ -16,6 +16,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 
 from foretell.core.manifest import Manifest
@@ -28,7 +29,8 @@ from foretell.transports.batch.ledger import QUARANTINE, Ledger, open_ledger
 from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
-from foretell.transports.batch.scoring.loading import scorer_of, takes_bulk
+from foretell.transports.batch.scoring.loading import needs_processes, scorer_of, takes_bulk
+from foretell.transports.batch.scoring.scorer import Scorer
 from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import join
 
@@ -100,7 +102,11 @@ def run(
 
         if streams and engine is None:
             answers = answers_of(package, options, prepared.style, predicted_at)
-            scorer = functools.partial(scorer_of, package, options, answers, bulk=ledger.bulk)
+            apart = options.threads > 1 and not ledger.bulk and needs_processes(package)
+
+            def scorer() -> AbstractContextManager[Scorer]:
+                return closing(scorer_of(package, options, answers, bulk=ledger.bulk, apart=apart))
+
             shared = Run(prepared, options, store, ledger, counts)
             own = [CommittedStream(shared, stream) for stream in streams]
             Workers(own, scorer, workers=options.threads).run(tick, every_s)

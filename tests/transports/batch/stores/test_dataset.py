@@ -13,7 +13,7 @@ import pytest
 
 from foretell.errors import BadSettings, InvalidInput, StoreFailed
 from foretell.transports.batch.dataset import Form, check_apart, find
-from foretell.transports.batch.storage import open_store
+from foretell.transports.batch.storage import clouds, open_store
 from tests.transports.batch.stores.conftest import Started, library, new_folder
 from tests.transports.batch.stores.servers import StoreServer
 
@@ -73,6 +73,18 @@ def test_a_neighbour_with_a_longer_name_is_not_in_it(base: str) -> None:
 def test_a_pattern_names_files_or_folders(base: str, pattern: str, wanted: list[str]) -> None:
     put(base, "a.csv", "b.csv", "_c.csv", "x/c.csv", "x/day=1/d.csv", "x/day=1/_e.csv", "y.txt")
     assert names(base, f"{base}/{pattern}") == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_store_lists_what_begins_as_a_pattern_does_and_no_more(
+    scheme: str, started: Started
+) -> None:
+    base = new_folder(started(scheme))
+    put(base, "2023-12.csv", "2024-01.csv", "2024-02.csv", "x/2024-03.csv")
+    listed = [found.url.removeprefix(f"{base}/") for found in clouds.listed(base, "2024-")]
+    assert sorted(listed) == ["2024-01.csv", "2024-02.csv"]
+    assert names(base, f"{base}/2024-*.csv") == ["2024-01.csv", "2024-02.csv"]
 
 
 def test_folders_tell_columns_below_the_one_that_was_named(base: str) -> None:

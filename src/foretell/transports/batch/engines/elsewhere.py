@@ -160,7 +160,9 @@ class Deputy:
         """Score the parts of `stream` that are left, and commit each; a failure is written down."""
         try:
             streams = [CommittedStream(self._run, stream)]
-            Workers(streams, lambda: self._scorer, workers=1).run(_nothing, every_s=60)
+            Workers(streams, lambda: contextlib.nullcontext(self._scorer), workers=1).run(
+                _nothing, every_s=60
+            )
         except Exception as error:  # noqa: BLE001 - it goes to the process that runs the job
             self._store.put(FAILURE, _failure_text(error))
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -95,7 +96,11 @@ class Workers:
     """
 
     def __init__(
-        self, streams: Sequence[Stream], scorer: Callable[[], Scorer], *, workers: int
+        self,
+        streams: Sequence[Stream],
+        scorer: Callable[[], AbstractContextManager[Scorer]],
+        *,
+        workers: int,
     ) -> None:
         self._waiting = deque(streams)
         self._make_scorer = scorer
@@ -147,12 +152,12 @@ class Workers:
 
     def _work(self) -> None:
         try:
-            scorer = self._make_scorer()
-            while (step := self._next()) is not None:
-                step(scorer)
-                with self._changed:
-                    self._steps -= 1
-                    self._changed.notify_all()
+            with self._make_scorer() as scorer:
+                while (step := self._next()) is not None:
+                    step(scorer)
+                    with self._changed:
+                        self._steps -= 1
+                        self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 - carried to the thread that runs the job
             self._fail(error)
 

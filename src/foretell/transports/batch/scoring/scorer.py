@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +52,10 @@ class Scored:
 
 
 class Scorer:
-    """Scores pieces with one loaded version; with `first_only` one bad row is enough."""
+    """Scores pieces with one loaded version; with `first_only` one bad row is enough.
+
+    `close` lets go of what the version holds.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,9 @@ class Scorer:
         answers: Answers,
         *,
         first_only: bool = False,
+        close: Callable[[], None],
     ) -> None:
+        self.close = close
         self._fields = signature.inputs
         self._predict = predict
         self._answers = answers

@@ -81,15 +81,17 @@ def filesystem(url: str) -> Any:
             raise MissingExtra(told) from error
 
 
-def listed(url: str) -> Iterator[Found]:
+def listed(url: str, start: str = "") -> Iterator[Found]:
     """All objects below a URL, or the one it names, in any order: one listing, whatever there is.
 
-    Raises StoreFailed, also for a bucket that is not there.
+    With `start`, the store leaves out those below it whose names begin otherwise. Raises
+    StoreFailed, also for a bucket that is not there.
     """
     scheme = scheme_of(url)
     with failing(url):
         library = filesystem(url)
-        every = library.find(key_of(url), detail=True)
+        begun = {"prefix": start} if start else {}
+        every = library.find(key_of(url), detail=True, **begun)
         if isinstance(every, list):  # adlfs', for the name of a file
             every = {key: library.info(key) for key in every}
     for key, told in every.items():
