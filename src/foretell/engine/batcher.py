@@ -73,6 +73,7 @@ class Batcher:
         self._told = told
         self._clock = clock
         self._listener = listener
+        self._waiting_told = 0
         self._executor = executor
         self._admission = admission
         self._pace = Pace()
@@ -120,8 +121,10 @@ class Batcher:
             self._listener.dropped(why)
 
     def _tell_waiting(self) -> None:
-        if self._listener is not None:
-            self._listener.waiting(self._planner.waiting_rows)
+        rows = self._planner.waiting_rows
+        if rows != self._waiting_told and self._listener is not None:
+            self._waiting_told = rows
+            self._listener.waiting(rows)
 
     def _withdraw(self, request: _Request) -> None:
         if self._planner.withdraw(request):

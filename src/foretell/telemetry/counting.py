@@ -109,6 +109,10 @@ def _observing(cells: Cells, buckets: Buckets) -> Callable[[Sequence[float]], No
     first, bounds, total = buckets.first, buckets.bounds, buckets.sum
 
     def observe(values: Sequence[float]) -> None:
+        if len(values) == 1:  # a model that nobody else asks now: here each request pays for all
+            cells[first + bisect_left(bounds, values[0])] += 1
+            cells[total] += values[0]
+            return
         for value in values:
             cells[first + bisect_left(bounds, value)] += 1
         cells[total] += sum(values)
