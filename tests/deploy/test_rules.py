@@ -77,6 +77,15 @@ class TestAlert:
         assert alert["annotations"]["summary"]
 
 
+def test_what_is_recorded_is_of_the_time_that_its_name_says() -> None:
+    found = 0
+    for rule in read(RULES)["groups"][0]["rules"]:
+        if told := re.search(r"_(?:rate|increase)(\d+\w)$", rule.get("record", "")):
+            assert set(re.findall(r"\[(\w+)\]", rule["expr"])) == {told.group(1)}, rule["record"]
+            found += 1
+    assert found > 14
+
+
 def test_the_runbook_tells_of_no_alert_that_is_gone() -> None:
     told = {name for name in sections() if name.startswith("foretell")}
     assert told == {alert["alert"].lower() for alert in alerts()}
