@@ -79,3 +79,18 @@ class Refusals:
             chosen(piece.carried, keep),
             tuple(bad),
         )
+
+
+def text_of(cells: pa.Array, name: str, refusals: Refusals) -> pa.Array:
+    """Bytes as text; what is not UTF-8 is refused."""
+    try:
+        return cells.cast(pa.string())
+    except pa.ArrowInvalid:
+        read = []
+        for place, cell in enumerate(cells.to_pylist()):
+            try:
+                read.append(None if cell is None else cell.decode())
+            except UnicodeDecodeError as error:
+                refusals.add(place, name, f"{name!r} is not UTF-8: {error.reason}")
+                read.append(cell.decode(errors="replace"))
+        return pa.array(read, pa.string())
