@@ -60,7 +60,7 @@ class ParquetReader:
         self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
     ) -> Iterator[Piece]:
         """The rows with numbers from `start` to `stop`, in order."""
-        with told_of(source, "Parquet"), source.open() as file:
+        with told_of(source, "Parquet"), source.reading() as file:
             told = _footer(source)
             options = {
                 "pre_buffer": False,
@@ -131,7 +131,7 @@ class ArrowReader:
         self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
     ) -> Iterator[Piece]:
         """The rows with numbers from `start` to `stop`, in order."""
-        with told_of(source, "Arrow"), source.open() as file:
+        with told_of(source, "Arrow"), source.reading() as file:
             for piece in _pieces(_batches(_opened(file)), wanted, 0, (start, stop)):
                 yield from piece.cut(batch_rows)
 

@@ -73,7 +73,7 @@ def _pieces(
     names, blank = told
     places = {name: f"f{names.index(name)}" for name in wanted.columns}
     unread: list[BadRow] = []
-    with told_of(source, "CSV", but=pa.ArrowInvalid), source.open() as file:
+    with told_of(source, "CSV", but=pa.ArrowInvalid), source.reading() as file:
         first = 0
         for batch in _opened(file, list(places.values()), unread, (blank, block_bytes)):
             piece, first = _piece(wanted, places, batch, first, unread)
