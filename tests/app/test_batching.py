@@ -140,6 +140,8 @@ def test_settings_come_from_file_environment_and_flags(
     assert BatchSettings.read({"keep": ""}, environ={}).keep == ()
     assert BatchSettings.read({"keep": ["größe, m²"]}, environ={}).keep == ("größe, m²",)
     assert BatchSettings.read({}, environ={}).keep == ("a",)
+    with pytest.raises(BadSettings, match="'a' takes one column; name it once"):
+        BatchSettings.read({"columns": "a=x,b=y,a=z"}, environ={})
     with pytest.raises(BadSettings, match="did you mean 'quarantine'"):
         BatchSettings.read({"on_bad_row": "quarantined"}, environ={})
 

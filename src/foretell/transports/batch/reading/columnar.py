@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from foretell.errors import InvalidInput
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.pieces import Layout, Piece, Wanted
-from foretell.transports.batch.reading.typed import Refusals, text_of
+from foretell.transports.batch.reading.typed import Refusals, objects_of, text_of
 
 _BUFFER_BYTES = 2**20
 _PLAIN_BYTES = 4
@@ -176,7 +176,7 @@ def piece_of(batch: pa.RecordBatch, wanted: Wanted, start: int) -> Piece:
     columns = {name: batch.column(name) for name in wanted.columns}
     refusals = Refusals(
         np.arange(start, start + batch.num_rows),
-        lambda at: {name: column.slice(at, 1).to_pylist()[0] for name, column in columns.items()},
+        lambda at: {name: objects_of(column.slice(at, 1))[0] for name, column in columns.items()},
     )
     for name, column in columns.items():
         if not _is_utf8(column):
