@@ -282,8 +282,10 @@ def batch(
             command.show_dry_run(job, _stdout)
         return
     ended = command.carry_out(job, _stderr, quiet=quiet or as_json)
-    if isinstance(ended, int):
-        raise typer.Exit(ended)
+    if isinstance(ended, command.Ended):
+        if as_json:
+            _print_json({"error": ended.said, "code": "stopped"})
+        raise typer.Exit(ended.code)
     if as_json:
         _print_json(ended.describe())
     elif not quiet:
@@ -366,11 +368,12 @@ def _told(run: Callable[[], Any], *, as_json: bool) -> int:
     try:
         run()
     except ForetellError as error:
+        message = "; ".join((error.message, *getattr(error, "__notes__", ())))
         if as_json:
             where = {"field": error.field, "row": error.row}
             told = {name: value for name, value in where.items() if value is not None}
-            _print_json({"error": error.message, "code": error.code, **told})
-        return _say(error.message, 2 if isinstance(error, BadSettings) else 1)
+            _print_json({"error": message, "code": error.code, **told})
+        return _say(message, 2 if isinstance(error, BadSettings) else 1)
     except UnicodeEncodeError as error:
         wrong = error.object[error.start : error.end]
         if not any("\ud800" <= letter <= "\udfff" for letter in wrong):

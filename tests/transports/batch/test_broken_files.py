@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import foretell
-from foretell.errors import InvalidInput
+from foretell.errors import InvalidInput, StoreFailed
 from foretell.transports.batch.reading import csv_files
-from tests.transports.batch.files import written
+from foretell.transports.batch.reading.pieces import Piece
+from foretell.transports.batch.scoring.scorer import Scored, Scorer
+from tests.transports.batch.conftest import arrow
+from tests.transports.batch.files import write, written
 
 HEADER = "id,usage,plan,active\n"
 ROW = "{0},{0}.5,basic,true\n"
@@ -74,3 +79,69 @@ def test_a_broken_gzip_file_is_told(repository: Path, tmp_path: Path, form: str,
     (tmp_path / f"in.{form}.gz").write_bytes(packed)
     with pytest.raises(InvalidInput, match=rf"in.{form}.gz is not readable as "):
         foretell.batch(repository, tmp_path / f"in.{form}.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("column", ["plan", "note"])
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_text_that_is_not_utf8_makes_a_bad_row(
+    repository: Path, tmp_path: Path, column: str, coded: bool, form: str
+) -> None:
+    table = arrow(200)
+    cells: list[bytes | None] = [b"basic", "prö".encode(), None, b"pr\xf6"] * 50
+    binary = pa.array(cells, pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), 200, binary.buffers())
+    texts = texts.dictionary_encode() if coded else texts
+    place = table.schema.get_field_index(column)
+    path = write(table.set_column(place, column, texts), tmp_path / f"in.{form}")
+    with pytest.raises(InvalidInput, match=rf"row 3: '{column}' is not UTF-8"):
+        foretell.batch(repository, path, tmp_path / "failed")
+    report = foretell.batch(repository, path, tmp_path / "out", on_bad_row="quarantine")
+    got = written(tmp_path / "out")
+    assert got[column].to_pylist() == ["basic", "prö", None] * 50
+    assert (report.rows_scored, report.bad_rows) == (150, 50)
+    lines = [
+        json.loads(line)
+        for path in sorted((tmp_path / "out" / "_quarantine").iterdir())
+        for line in path.read_text().splitlines()
+    ]
+    assert [line["row"] for line in lines] == list(range(3, 200, 4))
+    assert lines[0]["data"]["id"] == 3
+    assert lines[0]["data"][column] == "pr\ufffd"
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "csv.gz", "ndjson", "arrow", "ipc"])
+@pytest.mark.parametrize("how", ["grows", "is cut"])
+def test_a_file_that_is_written_to_while_it_is_read_ends_the_job(
+    repository: Path, tmp_path: Path, form: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(arrow(200), tmp_path / f"in.{form}")
+    score = Scorer.score
+
+    def scored(self: Scorer, piece: Piece) -> Scored:
+        if how == "grows":
+            with path.open("ab") as file:
+                file.write(b" ")
+        else:
+            os.truncate(path, 10)
+        return score(self, piece)
+
+    monkeypatch.setattr(Scorer, "score", scored)
+    with pytest.raises(StoreFailed, match=f"in.{form} was written anew while the job ran"):
+        foretell.batch(repository, path, tmp_path / "out", batch_rows=20, threads=1)
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(arrow(200), tmp_path / "in.csv")
+    score = Scorer.score
+
+    def scored(self: Scorer, piece: Piece) -> Scored:
+        write(arrow(7), tmp_path / "new.csv").replace(path)
+        return score(self, piece)
+
+    monkeypatch.setattr(Scorer, "score", scored)
+    foretell.batch(repository, path, tmp_path / "out", batch_rows=20, threads=1)
+    assert written(tmp_path / "out").num_rows == 200

@@ -19,6 +19,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -74,6 +75,31 @@ class Source:
             return cast("BinaryIO", _Unpacked(file))
         return file
 
+    @contextmanager
+    def reading(self) -> Iterator[BinaryIO]:
+        """The same, to be read to some end: what was read is what was found.
+
+        Raises StoreFailed when the file was written to meanwhile, whatever else was noticed of it.
+        """
+        with self.open() as file:
+            if clouds.is_url(self.path):  # objects are replaced as wholes
+                yield file
+                return
+            same = os.dup(file.fileno())  # some readers close what they have read
+            try:
+                yield file
+            except Exception:
+                self._check(same)
+                raise
+            else:
+                self._check(same)
+            finally:
+                os.close(same)
+
+    def _check(self, opened: int) -> None:
+        if _stamp(os.fstat(opened)) != self.stamp:
+            raise StoreFailed(f"{self.path} was written anew while the job ran: start it afresh")
+
     def _opened(self) -> BinaryIO:
         if clouds.is_url(self.path):
             try:
@@ -82,9 +108,11 @@ class Source:
                 raise StoreFailed(f"{self.path} is not there any more") from None
         with failing(self.path, reading=True):
             file = open(self.path, "rb")  # noqa: SIM115 - the caller closes it
-        if _stamp(os.fstat(file.fileno())) != self.stamp:
+        try:
+            self._check(file.fileno())
+        except StoreFailed:
             file.close()
-            raise StoreFailed(f"{self.path} was written anew while the job ran: start it afresh")
+            raise
         return file
 
 

@@ -132,6 +132,8 @@ def _join(prepared: Prepared, options: BatchOptions, store: Store, ledger: Ledge
         with beside.writing(_quarantine_of(name)) as file:
             for part in bad:
                 file.write(store.read(part))
+    else:
+        beside.remove(_quarantine_of(name))  # of rows of another job, which the file has no more
     with beside.writing(name) as file:
         parts = (functools.partial(store.open, record.file) for record in records)
         join(prepared.style, parts, file, prepared.plan.schema)

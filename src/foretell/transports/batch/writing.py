@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from foretell.errors import BadSettings
 from foretell.transports.batch.dataset import Form
+from foretell.transports.batch.reading.typed import objects_of
 from foretell.transports.batch.scoring.answers import VERSION
 
 _COMPRESSIONS: Mapping[Form, tuple[str, ...]] = {  # the first one is what is taken unless told
@@ -239,7 +240,7 @@ def _write_lines(file: BinaryIO, rows: pa.RecordBatch) -> None:
     names = rows.schema.names
     for start in range(0, rows.num_rows, _NDJSON_ROWS):
         part = rows.slice(start, _NDJSON_ROWS)
-        columns = [column.to_pylist() for column in part.columns]
+        columns = [objects_of(column) for column in part.columns]
         file.write(
             encode([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)])
         )

@@ -26,7 +26,7 @@ from foretell.errors import InvalidInput
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.columnar import told_of
 from foretell.transports.batch.reading.pieces import BadRow, Feed, Layout, Piece, Wanted
-from foretell.transports.batch.reading.typed import Refusals, type_of
+from foretell.transports.batch.reading.typed import Refusals, text_of, type_of
 
 _BLOCK_BYTES = 2 * 2**20
 _MOST_ROW_BYTES = 32 * 2**20
@@ -73,7 +73,7 @@ def _pieces(
     names, blank = told
     places = {name: f"f{names.index(name)}" for name in wanted.columns}
     unread: list[BadRow] = []
-    with told_of(source, "CSV", but=pa.ArrowInvalid), source.open() as file:
+    with told_of(source, "CSV", but=pa.ArrowInvalid), source.reading() as file:
         first = 0
         for batch in _opened(file, list(places.values()), unread, (blank, block_bytes)):
             piece, first = _piece(wanted, places, batch, first, unread)
@@ -165,7 +165,7 @@ def _piece(
         numbers, lambda at: {name: text[at].as_py() for name, text in texts.items()}
     )
     for name, place in places.items():
-        texts[name] = _text(batch.column(place), name, refusals)
+        texts[name] = text_of(batch.column(place), name, refusals)
     piece = wanted.piece(
         (first, len(every)),
         lambda feed: _values(feed, texts, refusals),
@@ -173,21 +173,6 @@ def _piece(
         lost,
     )
     return refusals.taken_out_of(piece), first + len(every)
-
-
-def _text(cells: pa.Array, name: str, refusals: Refusals) -> pa.Array:
-    """Bytes as text; what is not UTF-8 is refused."""
-    try:
-        return cells.cast(pa.string())
-    except pa.ArrowInvalid:
-        read = []
-        for place, cell in enumerate(cells.to_pylist()):
-            try:
-                read.append(cell.decode())
-            except UnicodeDecodeError as error:
-                refusals.add(place, name, f"{name!r} is not UTF-8: {error.reason}")
-                read.append(cell.decode(errors="replace"))
-        return pa.array(read, pa.string())
 
 
 def _values(feed: Feed, texts: Mapping[str, pa.Array], refusals: Refusals) -> pa.Array:

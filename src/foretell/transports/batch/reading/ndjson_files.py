@@ -68,7 +68,7 @@ class NdjsonReader:
 
 def _blocks(source: Source) -> Iterator[list[bytes]]:
     """The lines that are not blank, a few megabytes at a time."""
-    with told_of(source, "NDJSON"), source.open() as file:
+    with told_of(source, "NDJSON"), source.reading() as file:
         rest = file.read(len(_BYTE_ORDER_MARK)).removeprefix(_BYTE_ORDER_MARK)
         while chunk := file.read(_BLOCK_BYTES):
             whole, newline, chunk = chunk.rpartition(b"\n")
