@@ -79,6 +79,7 @@ def test_a_run_in_order_speaks_of_the_server() -> None:
     [
         ({"cpu": 0.95}, "it used 95% of a core"),
         ({"cpu": 0.5, "in_line": 0.45}, "waited for one for 45% of the time"),
+        ({"cpu": 0.1, "in_line": 0.3}, "waited for one for 30% of the time"),
         ({"delays": (0.0001,) * 20 + (0.02,)}, "left 20.0 ms late or more"),
     ],
 )
