@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,3 +111,26 @@ def test_an_unknown_model_is_told_with_those_there_are(server: Server) -> None:
 def test_settings_come_from_the_environment(server: Server) -> None:
     asked = loadtest(server.url, "--json", FORETELL_LOADTEST_RATE="40")
     assert json.loads(asked.stdout)["results"][0]["rate"] == 40
+
+
+def commands() -> list[list[str]]:
+    """Every `foretell loadtest` of the docs, as arguments."""
+    page = (Path(__file__).parents[2] / "docs" / "loadtest.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    return [line[2:] for line in lines if line[:2] == ["foretell", "loadtest"]]
+
+
+def test_the_commands_of_the_docs_do_what_they_say(
+    server: Server, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained / "sample.csv", tmp_path)
+    quick = ["--duration", "0.5", "--max-p99-ms", "60000", "--max-error-ratio", "0"]
+    assert len(commands()) == 5
+    for words in commands():
+        shell, _, _ = " ".join(words).partition(" > ")
+        told = shell.replace("http://127.0.0.1:8000", server.url).split()
+        asked = loadtest(*told, *quick)
+        assert asked.returncode == 0, (told, asked.stderr)
+    assert (tmp_path / "report.html").exists()

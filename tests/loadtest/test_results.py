@@ -79,6 +79,7 @@ def test_a_run_in_order_speaks_of_the_server() -> None:
     [
         ({"cpu": 0.95}, "it used 95% of a core"),
         ({"cpu": 0.5, "in_line": 0.45}, "waited for one for 45% of the time"),
+        ({"cpu": 0.1, "in_line": 0.3}, "waited for one for 30% of the time"),
         ({"delays": (0.0001,) * 20 + (0.02,)}, "left 20.0 ms late or more"),
     ],
 )
@@ -128,3 +129,12 @@ def test_a_run_without_answers_has_a_page_and_figures_too() -> None:
     nothing = result(latencies=(), errors=5, p50_s=0.0, p99_s=0.0, answered=0, failed=5)
     assert "<svg" in report(nothing).html()
     assert report(nothing).describe()["results"][0]["latency_ms"]["p99"] == 0
+
+
+def test_a_second_without_answers_breaks_the_line() -> None:
+    one = result(p50_s=0.001)
+    one.outcome.recording.seconds[1:1] = [second(0.5, answered=0, p50_s=0.0, p99_s=0.0)]
+    page = report(one).html()
+    p50 = page[page.index('aria-label="p50') : page.index('aria-label="p99')]
+    assert "<polyline" not in p50
+    assert p50.count('r="3"') == 2

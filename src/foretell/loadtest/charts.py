@@ -3,7 +3,7 @@
 Rules:
 
 1. Every series has a class `s0`, `s1`, …, and the page says what colour that is, light and dark.
-2. A series of one point is a dot. Places without a value break the line.
+2. Places without a value (NaN) break the line; a point that stands alone is a dot.
 3. A scale's ends are round numbers; a logarithmic one has a step for 1, 2 and 5.
 """
 
@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 WIDTH, HEIGHT = 640, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 12, 40
@@ -122,17 +123,22 @@ def _line(one: Series, across: Axis, up: Axis) -> str:
     kind = f"s{one.colour}{' dashed' if one.dashed else ''}"
     points = [(x, y) for x, y in one.points if math.isfinite(y)]
     placed = [(_x(across.place(x)), _y(up.place(y))) for x, y in points]
-    if len(placed) == 1:
-        ((x, y),) = placed
-        return f'<circle class="{kind}" cx="{x}" cy="{y}" r="3"/>'
-    path = " ".join(f"{x},{y}" for x, y in placed)
+    parts = []
+    for is_there, run in groupby(one.points, lambda point: math.isfinite(point[1])):
+        pairs = [(_x(across.place(x)), _y(up.place(y))) for x, y in run] if is_there else []
+        if len(pairs) == 1:
+            ((x, y),) = pairs
+            parts.append(f'<circle class="{kind}" cx="{x}" cy="{y}" r="3"/>')
+        elif pairs:
+            path = " ".join(f"{x},{y}" for x, y in pairs)
+            parts.append(f'<polyline class="{kind}" points="{path}"/>')
     name, where, what = escape(one.name), escape(across.label), escape(up.label)
-    told = "".join(
+    parts += [
         f'<circle class="spot" cx="{x}" cy="{y}" r="6"><title>{name}: {_spoken(value)} {what} at '
         f"{_spoken(at)} ({where})</title></circle>"
         for (x, y), (at, value) in zip(placed, points, strict=True)
-    )
-    return f'<polyline class="{kind}" points="{path}"/>{told}'
+    ]
+    return "".join(parts)
 
 
 def _x(share: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from math import nan
 
 from foretell.loadtest.charts import (
     Points,
@@ -33,11 +34,12 @@ h1 { font-size: 24px; line-height: 1.3; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 17px; margin: 32px 0 12px; }
 .about { color: var(--soft); margin: 4px 0 20px; }
 section, figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-section { padding: 4px 20px; overflow-x: auto; width: fit-content; max-width: 100%; }
+section { padding: 4px 20px; overflow-x: auto; width: fit-content; max-width: 100%;
+  min-width: min(100%, 520px); }
 .verdict { margin: 0 0 10px; padding: 10px 16px; border-radius: 10px; border: 1px solid var(--line);
   background: var(--card); }
 .verdict.limited { background: var(--warn); color: var(--warn-ink); border-color: transparent; }
-table { border-collapse: collapse; min-width: min(100%, 560px);
+table { border-collapse: collapse; width: 100%;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 0 7px 24px; text-align: right; border-top: 1px solid var(--line);
   white-space: nowrap; }
@@ -179,9 +181,10 @@ def _by_second(
         Series(
             result.protocol,
             [
-                (second.at + second.length_s, tell(second))
+                (second.at + second.length_s, tell(second) or (nan if is_time else 0.0))
                 for second in result.seconds
-                if second.length_s > 0.05 and (tell(second) > 0 or not is_time)
+                # but for the rest of a second in which the last answers came
+                if second.length_s > 0.5 or second.at < result.plan.duration_s - 0.01
             ],
             number,
         )

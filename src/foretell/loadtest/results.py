@@ -2,8 +2,9 @@
 
 Rules:
 
-1. A generator that used a core nearly up, or sent much later than it meant to, was the limit: its
-   figures are its own then, and nothing is said of what the server can do.
+1. A generator that used a core nearly up, that waited for one for a fifth of the time, or that sent
+   much later than it meant to, was the limit: its figures are its own then, and nothing is said of
+   what the server can do.
 2. A server that was asked in an open loop and answered less than it was asked has reached its
    limit, unless the generator has.
 """
@@ -20,6 +21,7 @@ from foretell.loadtest.recording import Second
 from foretell.loadtest.running import Outcome, Plan
 
 BUSY_CORES = 0.9
+IN_LINE = 0.2
 LATE_S = 0.001
 LATE_SHARE = 0.1
 KEPT_UP = 0.98
@@ -102,7 +104,7 @@ class Result:
     def limits(self) -> list[str]:
         """Why the generator was the limit; nothing when it was not."""
         told = []
-        if self.cpu + self.in_line >= BUSY_CORES:
+        if self.cpu + self.in_line >= BUSY_CORES or self.in_line >= IN_LINE:
             waited = f", and waited for one for {self.in_line:.0%} of the time"
             told.append(f"it used {self.cpu:.0%} of a core{waited if self.in_line > 0.05 else ''}")
         bound_s = max(LATE_S, LATE_SHARE * self.latency.percentile_s(99.0))
