@@ -25,6 +25,8 @@ pytestmark = pytest.mark.slow
 
 HTTP_CLIENTS, GRPC_CLIENTS = 200, 50
 RELOADS, WORKERS = 3, 2
+GRACE_S = "2"
+"""Longer than any of them waits for its turn: who has not asked meanwhile was not told."""
 FEATURES = [35.0, 24, 65.5, 1572.0]
 BODY = json.dumps({"features": FEATURES}).encode()
 REQUEST = (
@@ -116,7 +118,7 @@ def test_reloads_lose_no_call_of_a_crowd(churn: Path) -> None:
                 await asyncio.to_thread(until, partial(stopped, server, turn * WORKERS))
         return one
 
-    with running(churn, "--workers", str(WORKERS)) as server:
+    with running(churn, "--workers", str(WORKERS), "--drain-grace-s", GRACE_S) as server:
         one = asyncio.run(reload(server))
     assert one.failures == []
     assert one.answered["http"] > HTTP_CLIENTS
@@ -132,7 +134,7 @@ def test_a_stop_loses_no_call_of_a_crowd_that_listens(churn: Path) -> None:
             await asyncio.to_thread(until, lambda: server.process.poll() is not None)
         return one
 
-    with running(churn, "--workers", str(WORKERS), "--drain-grace-s", "2") as server:
+    with running(churn, "--workers", str(WORKERS), "--drain-grace-s", GRACE_S) as server:
         one = asyncio.run(stop(server))
         assert one.failures == []
         assert server.ended() == 0
