@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import foretell
-from foretell.errors import BadSettings, InvalidInput
+from foretell.errors import BadSettings, InvalidInput, JobRefused
 from tests.transports.batch.conftest import arrow
 from tests.transports.batch.files import FORMS, about, answers, write, written
 
@@ -363,3 +363,15 @@ def test_times_beyond_the_years_of_python_are_told_as_text(
     assert row.get("data", row)["when"] == f"<value out of range: {2**62}>"
     if output == "out":
         assert written(tmp_path / "out")["when"].to_pylist() == [dt.datetime(1970, 1, 1), None]
+
+
+def test_an_output_in_that_of_another_job_is_refused(repository: Path, tmp_path: Path) -> None:
+    data = write(arrow(3), tmp_path / "in.parquet")
+    foretell.batch(repository, data, tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for inside in ("out/more", "out/more.parquet", "out/a=1/b=2/more", "link/more"):
+        with pytest.raises(JobRefused, match="where another job's work is"):
+            foretell.batch(repository, data, tmp_path / inside)
+    foretell.batch(repository, data, tmp_path / "out" / "_more")
+    foretell.batch(repository, data, tmp_path / "out-more")
+    assert pq.read_table(tmp_path / "out").num_rows == 3
