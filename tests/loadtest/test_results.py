@@ -70,6 +70,9 @@ def result(
 def test_a_run_in_order_speaks_of_the_server() -> None:
     assert result().limits == []
     assert result().verdict == "the server kept up with 100 requests/s."
+    assert "kept up with 105 requests/s, but 4.76% of them failed." in (
+        result(rate=105.0, errors=10).verdict
+    )
     assert "did not keep up: 100 answers/s of 150" in result(rate=150.0).verdict
     assert "answered 100 requests/s with 8 requests" in result(rate=None).verdict
 

@@ -81,7 +81,7 @@ def test_a_stall_counts_for_all_that_were_due_in_it(concurrency: int) -> None:
     # 100 of 400 requests were due in a stall of one second: so says arithmetic, too
     assert got[2] > 0.5 * STALL_S
     if concurrency == 4:  # those that were not even sent did not wait by the other measure
-        assert result.service.percentile_s(99) < 0.2 * result.latency.percentile_s(99)
+        assert result.service.percentile_s(95) < 0.2 * result.latency.percentile_s(95)
 
 
 def test_a_closed_loop_does_not_see_the_stall() -> None:

@@ -131,8 +131,11 @@ class Result:
                 f"the server answered {self.throughput:,.0f} requests/s with {plan.concurrency} "
                 f"{under_way} under way."
             )
-        if self.outcome.recording.in_time >= KEPT_UP * rate * plan.duration_s:
-            return f"the server kept up with {rate:,.0f} requests/s."
+        recording = self.outcome.recording
+        refused = recording.failed - recording.unanswered
+        if recording.in_time + refused >= KEPT_UP * rate * plan.duration_s:
+            but = f", but {self.error_ratio:.2%} of them failed" if self.error_ratio else ""
+            return f"the server kept up with {rate:,.0f} requests/s{but}."
         full = (
             f" Up to {plan.concurrency} requests were under way (--concurrency)."
             if self.outcome.waited

@@ -39,6 +39,7 @@ _IDLE_S = 4.0
 _CONNECT_S = 5.0
 _PAUSE_S, _MOST_PAUSE_S = 0.05, 1.0
 _CONNECTING = 16
+_TRIES = 3
 
 Watch = Callable[[Second], None]
 
@@ -108,9 +109,10 @@ class Run:
         most = self._plan.concurrency
         first = most if self._rate is None else min(most, _FIRST)
         try:
-            for _ in range(math.ceil(first / self._streams)):
+            connections = math.ceil(first / self._streams)
+            for _ in range(connections):
                 self._connect()
-            await self._until_connected()
+            await self._until_connected(_TRIES * connections)
             with _without_pauses():
                 await self._measure()
             return self._outcome()
@@ -123,11 +125,11 @@ class Run:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _until_connected(self) -> None:
+    async def _until_connected(self, tries: int) -> None:
         """Until one connection is there. Raises NoAnswer."""
         end = time.monotonic() + _CONNECT_S
         while not self._idle:
-            if time.monotonic() > end or self._failures > 2 * _CONNECTING:
+            if time.monotonic() > end or self._failures >= tries:
                 words = self._why_not or f"nobody took the connection within {_CONNECT_S:.0f} s"
                 protocol = self._payload.protocol
                 raise NoAnswer(f"{self._place.authority} cannot be asked over {protocol}: {words}")
@@ -288,7 +290,7 @@ class Run:
                 await asyncio.sleep(pause_s)
                 try:
                     made = self._loop.create_connection(
-                        lambda: cast("asyncio.Protocol", self._made()),
+                        lambda: cast("asyncio.Protocol", self._make()),
                         self._place.host,
                         self._place.port,
                         ssl=self._tls,
@@ -303,11 +305,12 @@ class Run:
         finally:
             self._connecting -= 1
 
-    def _made(self) -> Link:
-        link = self._make()
+    def made(self, link: Link) -> None:
+        """A connection is there."""
         link.last_used = time.monotonic()
         self._links[link] = link.last_used
-        return link
+        if self._is_over:
+            link.close()
 
     def _outcome(self) -> Outcome:
         now, unsent = time.monotonic(), 0

@@ -43,6 +43,7 @@ class HttpLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._driver.made(self)
         self._driver.free(self)
 
     def send(self, number: int, call: Call) -> None:

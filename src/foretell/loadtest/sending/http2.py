@@ -114,6 +114,7 @@ class GrpcLink(asyncio.Protocol):
         )
         more = (_HUGE - _WINDOW_NOW).to_bytes(4, "big")
         self._transport.write(_PREFACE + frame(_SETTINGS, 0, 0, told) + frame(_WINDOW, 0, 0, more))
+        self._driver.made(self)
 
     def send(self, number: int, call: Call) -> None:
         """Send the request of that number."""

@@ -78,6 +78,10 @@ class Driver(Protocol):
     wants_sample: bool
     """Whether the next answer is to be read in full."""
 
+    def made(self, link: Link) -> None:
+        """The connection of `link` is there."""
+        ...
+
     def free(self, link: Link) -> None:
         """`link` can take another request."""
         ...
