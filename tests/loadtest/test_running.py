@@ -13,6 +13,8 @@ from foretell.loadtest.running import Plan, Run
 from foretell.loadtest.sending.links import Place
 from tests.loadtest.stub import AnswerAt, Book, payload, reply, serving
 
+pytestmark = pytest.mark.slow  # they take as long as what they measure
+
 TOLD = (50.0, 75.0, 90.0, 95.0, 99.0)
 WITHIN = 0.02
 # Of 200 requests: each percentile that is told lies well within one of the steps.
