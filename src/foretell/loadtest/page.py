@@ -15,9 +15,9 @@ from foretell.loadtest.charts import (
     nines_of,
     percentiles,
 )
-from foretell.loadtest.histogram import PERCENTILES, Histogram
+from foretell.loadtest.histogram import Histogram
 from foretell.loadtest.recording import Second
-from foretell.loadtest.results import Result
+from foretell.loadtest.results import Result, measures
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1a1d21; --soft: #5b636e;
@@ -99,37 +99,13 @@ def page_of(title: str, about: Sequence[str], results: Sequence[Result]) -> str:
 
 
 def _table(results: Sequence[Result]) -> str:
-    rows: list[tuple[str, Callable[[Result], str]]] = [
-        ("answers/s", lambda one: f"{one.throughput:,.0f}"),
-        ("rows/s", lambda one: f"{one.throughput * one.payload.rows:,.0f}"),
-        *((f"p{at:g}", _percentile(at)) for at in PERCENTILES),
-        ("slowest", lambda one: ms(one.latency.max_s)),
-        ("bytes of a request", lambda one: f"{one.payload.request_bytes:,.0f}"),
-        ("bytes of an answer", lambda one: f"{one.reply_bytes:,.0f}"),
-        ("requests", lambda one: f"{one.asked:,}"),
-        ("failed", lambda one: f"{one.outcome.recording.failed:,}"),
-        ("never sent", lambda one: f"{one.outcome.unsent:,}"),
-        ("generator's CPU", lambda one: f"{one.cpu:.0%} of a core"),
-        ("asked", lambda one: escape(one.payload.what)),
-    ]
-    if results[0].plan.rate is not None:
-        rows[-2:-2] = [("p99 from sending", lambda one: ms(one.service.percentile_s(99.0)))]
+    rows = [*measures(results[0].plan), ("asked", lambda one: escape(one.payload.what))]
     head = "".join(f"<th>{result.protocol}</th>" for result in results)
     body = "".join(
         f"<tr><th>{name}</th>{''.join(f'<td>{tell(result)}</td>' for result in results)}</tr>"
         for name, tell in rows
     )
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _percentile(percentile: float) -> Callable[[Result], str]:
-    return lambda result: ms(result.latency.percentile_s(percentile))
-
-
-def ms(seconds: float) -> str:
-    """Milliseconds with three digits."""
-    value = 1000 * seconds
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
 def _charts(results: Sequence[Result]) -> str:

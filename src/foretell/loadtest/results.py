@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import mul
 from typing import Any
@@ -216,3 +217,35 @@ class Result:
 def _described(histogram: Histogram) -> dict[str, float]:
     told = {f"p{at:g}": 1000 * histogram.percentile_s(at) for at in PERCENTILES}
     return {"mean": 1000 * histogram.mean_s, **told, "max": 1000 * histogram.max_s}
+
+
+def milliseconds(seconds: float) -> str:
+    """Milliseconds with three digits."""
+    value = 1000 * seconds
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def measures(plan: Plan) -> list[tuple[str, Callable[[Result], str]]]:
+    """What is told of each result of `plan`, side by side: a name, and what makes the words."""
+    told: list[tuple[str, Callable[[Result], str]]] = [
+        ("answers/s", lambda one: f"{one.throughput:,.0f}"),
+        ("rows/s", lambda one: f"{one.throughput * one.payload.rows:,.0f}"),
+        *((f"p{at:g}", _percentile(at)) for at in PERCENTILES),
+        ("max", lambda one: milliseconds(one.latency.max_s)),
+        ("request bytes", lambda one: f"{one.payload.request_bytes:,.0f}"),
+        ("reply bytes", lambda one: f"{one.reply_bytes:,.0f}"),
+        ("requests", lambda one: f"{one.asked:,}"),
+        ("failed", lambda one: f"{one.outcome.recording.failed:,}"),
+        ("never sent", lambda one: f"{one.outcome.unsent:,}"),
+        ("generator CPU", lambda one: f"{one.cpu:.0%} of a core"),
+    ]
+    if plan.rate is not None:
+        told += [
+            ("p99 from sending", lambda one: milliseconds(one.service.percentile_s(99.0))),
+            ("generator late, p99", lambda one: milliseconds(one.lateness_s)),
+        ]
+    return told
+
+
+def _percentile(percentile: float) -> Callable[[Result], str]:
+    return lambda result: milliseconds(result.latency.percentile_s(percentile))

@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell.app.reports import escape
-from foretell.loadtest.histogram import PERCENTILES
 from foretell.loadtest.payloads import Payload
 from foretell.loadtest.recording import Second
 from foretell.loadtest.report import Report
-from foretell.loadtest.results import Result
+from foretell.loadtest.results import measures, milliseconds
 from foretell.loadtest.running import Plan
 
 LINE_EVERY = 10
@@ -28,8 +27,8 @@ def spoken(payload: Payload, second: Second, plan: Plan) -> str:
     return (
         f"{payload.protocol}: {min(second.at + second.length_s, plan.duration_s):.0f} of "
         f"{plan.duration_s:g} s, {second.answered / second.length_s:,.0f} answers/s, "
-        f"p50 {_ms(second.p50_s)}, p99 {_ms(second.p99_s)}, {second.failed:,} failed, "
-        f"{second.under_way:,} under way"
+        f"p50 {milliseconds(second.p50_s)}, p99 {milliseconds(second.p99_s)}, "
+        f"{second.failed:,} failed, {second.under_way:,} under way"
     )
 
 
@@ -70,11 +69,8 @@ def show(console: Console, report: Report) -> None:
     table.add_column("")
     for result in results:
         table.add_column(escape(result.protocol), justify="right")
-    for name, tell in _LINES:
+    for name, tell in measures(plan):
         table.add_row(name, *(tell(result) for result in results))
-    if plan.rate is not None:
-        table.add_row("p99 from sending", *(_ms(r.service.percentile_s(99.0)) for r in results))
-        table.add_row("generator late, p99", *(_ms(r.lateness_s) for r in results))
     console.print(table)
     for result in results:
         for words, count in result.outcome.recording.errors.most_common(_MOST_ERRORS):
@@ -82,27 +78,3 @@ def show(console: Console, report: Report) -> None:
     for result in results:
         style = "yellow" if result.limits else "bold"
         console.print(f"[{style}]{escape(result.protocol)}[/]: {escape(result.verdict)}")
-
-
-def _ms(seconds: float) -> str:
-    """Milliseconds with three digits."""
-    value = 1000 * seconds
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
-
-
-def _percentile(percentile: float) -> Callable[[Result], str]:
-    return lambda result: _ms(result.latency.percentile_s(percentile))
-
-
-_LINES: tuple[tuple[str, Callable[[Result], str]], ...] = (
-    ("answers/s", lambda result: f"{result.throughput:,.0f}"),
-    ("rows/s", lambda result: f"{result.throughput * result.payload.rows:,.0f}"),
-    *((f"p{at:g}", _percentile(at)) for at in PERCENTILES),
-    ("max", lambda result: _ms(result.latency.max_s)),
-    ("request bytes", lambda result: f"{result.payload.request_bytes:,.0f}"),
-    ("reply bytes", lambda result: f"{result.reply_bytes:,.0f}"),
-    ("requests", lambda result: f"{result.asked:,}"),
-    ("failed", lambda result: f"{result.outcome.recording.failed:,}"),
-    ("never sent", lambda result: f"{result.outcome.unsent:,}"),
-    ("generator CPU", lambda result: f"{result.cpu:.0%} of a core"),
-)
