@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AZURITE := .azurite/node_modules/.bin/azurite-blob
+PACKAGES := prometheus prometheus-alertmanager wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv azurite demo check test lint bench peers clean
+.PHONY: help venv azurite packages demo check test lint bench peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ azurite: $(AZURITE) ## install the object store for the tests of az:// (needs np
 $(AZURITE):
 	@npm install --silent --no-audit --no-fund --prefix .azurite azurite@3.37.0
 
+packages: ## install the Debian packages of the servers and tools that the tests start (as root)
+	@sh tests/install_packages.sh $(PACKAGES)
+
 demo: venv ## train, pack and serve three models, and show requests to try (PORT=8000)
 	@$(BIN)/python examples/demo.py .demo --port $(PORT)
 
@@ -40,7 +44,7 @@ lint: venv
 check: lint ## ruff, mypy and the fast tests: below 90 seconds
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
 
-test: lint azurite ## what check does, with all tests
+test: lint azurite packages ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)

@@ -28,7 +28,7 @@ from foretell.errors import BadSettings
 
 PREFIX = "FORETELL_"
 CONFIG_FILE = "foretell.toml"
-TABLES = ("batch", "client")
+TABLES = ("batch", "client", "loadtest")
 """The tables of the file, each for settings of their own; what stands outside is the server's."""
 
 # Kubernetes sets these in every pod when a Service is called "foretell".
