@@ -267,6 +267,25 @@ def test_a_dry_run_tells_the_plan_and_does_nothing(
 
 
 @pytest.mark.slow
+def test_a_dry_run_tells_what_is_done_and_what_would_be_refused(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(arrow(50), tmp_path / "in.parquet")
+    job = (repository, tmp_path / "in.parquet", tmp_path / "out")
+    assert code(capsys, *job, "--part-rows", "20", "--quiet")[0] == 0
+    got, out, _ = code(capsys, *job, "--part-rows", "20", "--dry-run")
+    assert (got, "parts are done already" in out) == (0, True)
+    got, _, err = code(capsys, *job, "--part-rows", "30", "--dry-run")
+    assert (got, "holds another job's work" in err) == (1, True)
+    overwriting = code(capsys, *job, "--part-rows", "30", "--dry-run", "--json", "--overwrite")
+    assert (overwriting[0], json.loads(overwriting[1])["parts_done"]) == (0, 0)
+    one = tmp_path / "one.csv"
+    one.write_text("not of this job")
+    got, _, err = code(capsys, repository, tmp_path / "in.parquet", one, "--dry-run")
+    assert (got, "is there already" in err) == (1, True)
+
+
+@pytest.mark.slow
 def test_quiet_says_nothing(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -277,15 +277,16 @@ def batch(
     foretell.toml, from variables (FORETELL_BATCH_THREADS=4) and from flags.
     """
     from foretell.app.batching import command
+    from foretell.app.batching.showing import show_plan
 
     named = {name: ",".join(told[name]) for name in ("columns", "keep") if told[name] is not None}
     settings = BatchSettings.read(flags.given(told | named), config=config)
     job = command.prepared(model, data, output, settings)
     if dry_run:
         if as_json:
-            _print_json(job.prepared.describe())
+            _print_json(job.described())
         else:
-            command.show_dry_run(job, _stdout)
+            show_plan(_stdout, job.described())
         return
     ended = command.carry_out(job, _stderr, quiet=quiet or as_json)
     if isinstance(ended, command.Ended):

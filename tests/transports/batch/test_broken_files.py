@@ -51,6 +51,29 @@ def test_a_row_of_csv_that_is_longer_than_a_block_is_read(
     assert (report.rows_in, report.bad_rows) == (500, 1)
 
 
+def test_a_stream_that_was_cut_between_two_batches_is_told(
+    repository: Path, tmp_path: Path
+) -> None:
+    whole = write(arrow(90), tmp_path / "whole.ipc").read_bytes()
+    with pa.ipc.open_stream(whole) as reader:
+        ends = [reader.read_next_batch() and reader.stats.num_messages for _ in range(3)]
+    assert ends == [2, 3, 4]  # the schema, and three batches: cut between the last two
+    cut = whole.rindex(b"\xff\xff\xff\xff", 0, len(whole) - 8)
+    (tmp_path / "in.ipc").write_bytes(whole[:cut])
+    assert pa.ipc.open_stream(whole[:cut]).read_all().num_rows == 60
+    with pytest.raises(InvalidInput, match=r"in\.ipc is not readable as Arrow: .* no end mark"):
+        foretell.batch(repository, tmp_path / "in.ipc", tmp_path / "out")
+
+
+def test_bytes_that_are_no_text_are_told_where_csv_is_written(
+    repository: Path, tmp_path: Path
+) -> None:
+    table = arrow(9).append_column("raw", pa.array([b"\xff\x00"] * 9))
+    write(table, tmp_path / "in.parquet")
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        foretell.batch(repository, tmp_path / "in.parquet", tmp_path / "out", format="csv")
+
+
 def test_a_quote_that_nothing_closes_is_told(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,20 @@ def test_a_thousand_files_make_one_report(repository: Path, tmp_path: Path) -> N
     assert answers(written(tmp_path / "out")) == expected(repository, table)
 
 
+def test_a_file_that_is_there_is_replaced_only_when_told_so(
+    repository: Path, tmp_path: Path
+) -> None:
+    write(arrow(20), tmp_path / "in.parquet")
+    output = tmp_path / "one.csv"
+    output.write_text("not of this job")
+    with pytest.raises(JobRefused, match=r"one\.csv is there already.*--overwrite"):
+        foretell.batch(repository, tmp_path / "in.parquet", output)
+    assert output.read_text() == "not of this job"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "one.csv"}
+    foretell.batch(repository, tmp_path / "in.parquet", output, overwrite=True)
+    assert output.read_text().startswith('"id"')
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("form", ["parquet", "csv", "csv.gz", "ndjson", "ndjson.gz", "arrow"])
 def test_a_single_file_has_all_rows_in_order(

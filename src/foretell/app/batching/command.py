@@ -14,7 +14,7 @@ from rich.console import Console
 
 from foretell.app.batching.choices import BatchSettings
 from foretell.app.batching.jobs import BatchJob
-from foretell.app.batching.showing import show_plan, show_report, watched
+from foretell.app.batching.showing import show_report, watched
 from foretell.app.reports import printable
 from foretell.transports.batch.report import Report
 
@@ -56,11 +56,6 @@ def _keep_to_one_thread() -> None:
         )
 
         threadpool_limits(1, user_api="blas")  # numpy's is loaded already
-
-
-def show_dry_run(job: BatchJob, console: Console) -> None:
-    """What the job would do."""
-    show_plan(console, job.prepared)
 
 
 def carry_out(job: BatchJob, console: Console, *, quiet: bool) -> Report | Ended:

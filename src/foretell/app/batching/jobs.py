@@ -18,7 +18,7 @@ from foretell.errors import BadPackage, ForetellError, StartFailed
 from foretell.transports.batch.engines.elsewhere import Engine
 from foretell.transports.batch.preparing import Prepared, prepare
 from foretell.transports.batch.report import Progress, Report
-from foretell.transports.batch.running import run
+from foretell.transports.batch.running import parts_done, run
 
 Hook = Callable[[Progress], None]
 
@@ -69,6 +69,11 @@ class BatchJob:
             self.package, os.fspath(data), os.fspath(output), self._options
         )
         self.progress: Progress | None = None
+
+    def described(self) -> dict[str, Any]:
+        """What would be done, JSON-ready. Raises JobRefused, as `run` would."""
+        done = parts_done(self.package, self.prepared, self._options)
+        return {**self.prepared.describe(), "parts_done": done}
 
     def run(self, hook: Hook) -> Report:
         """Do what is left of it, and report; metrics tell of the end, whichever it is."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -12,7 +13,6 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from foretell.app.reports import escape
-from foretell.transports.batch.preparing import Prepared
 from foretell.transports.batch.report import Progress, Report
 
 LINE_EVERY_S = 10.0
@@ -97,13 +97,13 @@ def show_report(console: Console, report: Report) -> None:
     console.print(table)
 
 
-def show_plan(console: Console, prepared: Prepared) -> None:
-    """Print what would be done."""
-    told = prepared.describe()
+def show_plan(console: Console, told: Mapping[str, Any]) -> None:
+    """Print what would be done, as `told` has it."""
     rows = "as many as there are" if told["rows"] is None else f"{told['rows']:,}"
     parts = "" if told["parts"] is None else f" in {told['parts']:,} parts"
     size = told["bytes"] / 2**20
-    console.print(f"{told['files']:,} files, {size:,.1f} MiB; rows: {rows}{parts}")
+    done = f"; {told['parts_done']:,} parts are done already" if told["parts_done"] else ""
+    console.print(f"{told['files']:,} files, {size:,.1f} MiB; rows: {rows}{parts}{done}")
     console.print(f"[bold]{escape(told['output'])}[/] ({told['format']})")
     feeds = Table("input", "column", box=None, padding=(0, 3, 0, 2))
     for name, column in told["inputs"].items():

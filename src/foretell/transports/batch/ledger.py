@@ -128,22 +128,56 @@ def open_ledger(store: Store, job: Job) -> Iterator[Ledger]:
     """The ledger of a job's output, which is locked meanwhile. Raises JobRefused, StoreFailed."""
     with store.lock() as lock:
         new = json.loads(json.dumps(described(job)))
-        old = _written(store)
-        told = [_TORN] if old == {} else list(changes(old, new)) if old else []
-        if old is not None and told:
-            if not job.options.overwrite:
-                raise JobRefused(
-                    f"{store.place} holds another job's work: {'; '.join(told)}. Name another "
-                    "OUTPUT, or have it removed with --overwrite"
-                )
-            _remove(store, old)
-            old = None
+        old = _agreed(store, new, overwrite=job.options.overwrite)
         if old is None:
+            former = _written(store)
+            if former is not None:
+                _remove(store, former)
             _check_empty(store)
             lock.held()
             store.create(_JOB, json.dumps(new, indent=1).encode())
             old = new
         yield Ledger(store, lock, old)
+
+
+def check_output(store: Store, job: Job) -> int:
+    """How many parts of `job` are done in its output, which nobody locks. Raises JobRefused."""
+    old = _agreed(store, json.loads(json.dumps(described(job))), overwrite=job.options.overwrite)
+    if old is None:
+        if _written(store) is None:
+            _check_empty(store)
+        return 0
+    return sum(1 for _ in store.names(_DONE))
+
+
+def check_file(beside: Store, name: str, store: Store) -> None:
+    """Raise JobRefused where the single file `name` is there, and `store` has no parts of it."""
+    try:
+        beside.open(name).close()
+    except KeyError:
+        return
+    if not any(store.names(_DONE)):
+        raise JobRefused(
+            f"{name} is there already, in {beside.place}: name another OUTPUT, or have it replaced "
+            "with --overwrite"
+        )
+
+
+def _agreed(store: Store, new: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """The same job, as it was begun here; None where none was, or another one is to be removed.
+
+    Raises JobRefused.
+    """
+    old = _written(store)
+    told = [_TORN] if old == {} else list(changes(old, new)) if old else []
+    if not told:
+        return old
+    if not overwrite:
+        raise JobRefused(
+            f"{store.place} holds another job's work: {'; '.join(told)}. Name another "
+            "OUTPUT, or have it removed with --overwrite"
+        )
+    return None
 
 
 def _written(store: Store) -> dict[str, Any] | None:

@@ -25,7 +25,14 @@ from foretell.transports.batch.committing import CommittedStream, Run
 from foretell.transports.batch.engines.elsewhere import Elsewhere, Engine, order_of
 from foretell.transports.batch.engines.local import Workers
 from foretell.transports.batch.job import BatchOptions, Job
-from foretell.transports.batch.ledger import QUARANTINE, Ledger, check_outside, open_ledger
+from foretell.transports.batch.ledger import (
+    QUARANTINE,
+    Ledger,
+    check_file,
+    check_output,
+    check_outside,
+    open_ledger,
+)
 from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
@@ -82,14 +89,10 @@ def run(
 
     Workers of this process do it, or those of `engine`.
     """
-    check_outside(prepared.output)
     manifest = package.manifest
-    now = datetime.now(UTC).isoformat()
-    bulk = takes_bulk(package, prepared.batch_rows)
-    digest = digest_of(package)
-    job = Job(prepared.sources, manifest.name, manifest.version, digest, options, now, bulk)
-    place = _hidden(prepared.output) if prepared.single else prepared.output
+    job, place = _job(package, prepared, options)
     store = open_store(place)
+    _check_place(prepared, options, store)
     with open_ledger(store, job) as ledger:
         counts = Counts(prepared, ledger)
         streams = list(_streams(prepared, ledger))
@@ -122,10 +125,39 @@ def run(
     return report
 
 
+def parts_done(package: Package, prepared: Prepared, options: BatchOptions) -> int:
+    """How many parts of a job are done already. Raises JobRefused, as `run` would."""
+    job, place = _job(package, prepared, options)
+    store = open_store(place)
+    _check_place(prepared, options, store)
+    return check_output(store, job)
+
+
+def _job(package: Package, prepared: Prepared, options: BatchOptions) -> tuple[Job, str]:
+    """The job as it is written down, and where."""
+    manifest = package.manifest
+    now = datetime.now(UTC).isoformat()
+    bulk = takes_bulk(package, prepared.batch_rows)
+    digest = digest_of(package)
+    job = Job(prepared.sources, manifest.name, manifest.version, digest, options, now, bulk)
+    return job, _hidden(prepared.output) if prepared.single else prepared.output
+
+
+def _check_place(prepared: Prepared, options: BatchOptions, store: Store) -> None:
+    check_outside(prepared.output)
+    if prepared.single and not options.overwrite:
+        check_file(*_beside(prepared.output), store)
+
+
+def _beside(output: str) -> tuple[Store, str]:
+    """The folder in which a single file is to be, and its name there."""
+    folder, _, name = output.rpartition("/")
+    return open_store(folder or ("/" if output.startswith("/") else ".")), name
+
+
 def _join(prepared: Prepared, options: BatchOptions, store: Store, ledger: Ledger) -> None:
     """Make the one file of all parts, and leave nothing beside it but what was quarantined."""
-    folder, _, name = prepared.output.rpartition("/")
-    beside = open_store(folder or ("/" if prepared.output.startswith("/") else "."))
+    beside, name = _beside(prepared.output)
     beside.sweep(name)
     records = sorted(ledger.done.values(), key=lambda one: (one.source, one.start))
     bad = [f"{QUARANTINE}/{record.part}.ndjson" for record in records if record.bad]

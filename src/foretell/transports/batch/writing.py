@@ -6,7 +6,8 @@ Rules:
    rows are wide. A column whose first values hardly repeat is not written as a dictionary: trying
    would cost more than all the rest.
 2. CSV has no arrays, and neither lists nor structs; missing values are empty there.
-3. In NDJSON missing values are null, as is NaN; what JSON has no word for is text.
+3. In NDJSON missing values are null, as are NaN and the infinities; what JSON has no word for is
+   text.
 4. Arrow files have no dictionaries but those that never change: texts are texts.
 """
 
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from foretell.errors import BadSettings
+from foretell.errors import BadSettings, InvalidInput
 from foretell.transports.batch.dataset import Form
 from foretell.transports.batch.reading.typed import objects_of
 from foretell.transports.batch.scoring.answers import VERSION
@@ -142,8 +143,15 @@ class _Rows:
         self._close = close
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """The next rows."""
-        self._write(rows if rows.schema == self._schema else rows.cast(self._schema))
+        """The next rows. Raises InvalidInput for a value that the form cannot hold."""
+        try:
+            self._write(rows if rows.schema == self._schema else rows.cast(self._schema))
+        except pa.ArrowInvalid as error:  # bytes that are no text, in CSV
+            told = " ".join(str(error).split())[:300]
+            raise InvalidInput(
+                f"a column's value cannot be written ({told}); leave that column out of --keep, or "
+                "write Parquet"
+            ) from error
 
     def close(self) -> None:
         """What is still to be written."""

@@ -5,7 +5,8 @@ Rules:
 1. A worker takes whatever is ready, the last step first: writing (the pieces of a part in order),
    before scoring (in any order), before reading (a stream's pieces in order), before opening
    another stream. So one stream alone keeps all workers busy, and many keep as few files open
-   as there are workers.
+   as there are workers. It takes what belongs to its own stream before all else: what it has read
+   itself is in the cache of its core.
 2. So many pieces are under way, and no more: memory does not depend on the size of the input.
 3. A worker has a scorer of its own; libraries have no threads beside it.
 4. The first failure ends all: what is being written is left away, what is committed stays.
@@ -60,6 +61,7 @@ class _Part:
 
     stream: Stream
     number: int
+    worker: int
     output: Output | None = None
     n_read: int = 0
     n_written: int = 0
@@ -78,10 +80,11 @@ class _Part:
 
 @dataclass(eq=False)
 class _Open:
-    """A stream under way."""
+    """A stream under way, which `worker` has opened."""
 
     stream: Stream
     pieces: Iterator[tuple[int, Piece]]
+    worker: int
     busy: bool = False
     part: _Part | None = None
 
@@ -107,6 +110,7 @@ class Workers:
         self._workers = workers
         self._most_pieces = PIECES_PER_WORKER * workers + 1
         self._changed = threading.Condition()
+        self._ended = threading.Event()
         self._open: list[_Open] = []
         self._parts: list[_Part] = []
         self._unscored: deque[tuple[_Part, int, Piece]] = deque()
@@ -117,17 +121,18 @@ class Workers:
     def run(self, tick: Callable[[], None], every_s: float) -> None:
         """Until all is committed; meanwhile `tick` is called now and then, by this thread."""
         threads = [
-            threading.Thread(target=self._work, name=f"foretell-batch-{number}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(number,), name=f"foretell-batch-{number}", daemon=True
+            )
             for number in range(self._workers)
         ]
         for thread in threads:
             thread.start()
         try:
             while any(thread.is_alive() for thread in threads):
-                with self._changed:
-                    self._changed.wait_for(self._is_done, every_s)
+                is_done = self._ended.wait(every_s)
                 tick()
-                if self._is_done():
+                if is_done:
                     break
         except BaseException as error:
             self._fail(error)
@@ -140,6 +145,8 @@ class Workers:
                     part.output.abandon()
         if self._failure is not None:
             raise self._failure
+        if not self._is_done():  # nothing is to be taken for done that is not
+            raise RuntimeError("all workers have ended before their work did")
 
     def _is_done(self) -> bool:
         idle = not (self._waiting or self._open or self._parts or self._steps)
@@ -149,31 +156,42 @@ class Workers:
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
+            self._ended.set()
 
-    def _work(self) -> None:
+    def _work(self, worker: int) -> None:
         try:
             with self._make_scorer() as scorer:
-                while (step := self._next()) is not None:
+                step = self._next(worker)
+                while step is not None:
                     step(scorer)
-                    with self._changed:
-                        self._steps -= 1
-                        self._changed.notify_all()
+                    step = self._next(worker, done=1)
         except BaseException as error:  # noqa: BLE001 - carried to the thread that runs the job
             self._fail(error)
 
-    def _next(self) -> Step | None:
-        """What is to be done next; None when nothing is left, or one has failed."""
+    def _next(self, worker: int, done: int = 0) -> Step | None:
+        """What is to be done next; None when nothing is left, or one has failed.
+
+        `done`: how many steps the worker has done since it asked before.
+        """
         with self._changed:
+            self._steps -= done
+            self._changed.notify_all()
             while not self._is_done():
-                step = self._writing() or self._scoring() or self._reading()
+                step = self._step(worker, worker) or self._step(worker, None)
                 if step is not None:
                     self._steps += 1
                     return step
                 self._changed.wait()
+            self._ended.set()
             return None
 
-    def _writing(self) -> Step | None:
-        part = next((part for part in self._parts if part.ready), None)
+    def _step(self, worker: int, owner: int | None) -> Step | None:
+        """What `worker` can do for the streams of `owner`, or of all; opening one is for itself."""
+        own = [part for part in self._parts if owner in (None, part.worker)]
+        return self._writing(own) or self._scoring(owner) or self._reading(worker, owner)
+
+    def _writing(self, parts: Sequence[_Part]) -> Step | None:
+        part = next((part for part in parts if part.ready), None)
         if part is None:
             return None
         part.busy = True
@@ -198,10 +216,13 @@ class Workers:
         with self._changed:
             self._parts.remove(part)
 
-    def _scoring(self) -> Step | None:
-        if not self._unscored:
+    def _scoring(self, owner: int | None) -> Step | None:
+        waiting = (one for one in self._unscored if owner in (None, one[0].worker))
+        found = next(waiting, None)
+        if found is None:
             return None
-        part, number, piece = self._unscored.popleft()
+        self._unscored.remove(found)
+        part, number, piece = found
 
         def score(scorer: Scorer) -> None:
             scored = scorer.score(piece)
@@ -210,15 +231,16 @@ class Workers:
 
         return score
 
-    def _reading(self) -> Step | None:
+    def _reading(self, worker: int, owner: int | None) -> Step | None:
         if self._under_way >= self._most_pieces:
             return None
-        opened = next((one for one in self._open if not one.busy), None)
+        own = (one for one in self._open if owner in (None, one.worker))
+        opened = next((one for one in own if not one.busy), None)
         if opened is None:
             if not self._waiting or len(self._open) >= self._workers:
                 return None
             stream = self._waiting.popleft()
-            opened = _Open(stream, stream.read())
+            opened = _Open(stream, stream.read(), worker)
             self._open.append(opened)
         opened.busy = True
         self._under_way += 1
@@ -239,7 +261,7 @@ class Workers:
             if part is None or part.number != number:
                 if part is not None:
                     part.is_read = True
-                part = opened.part = _Part(opened.stream, number)
+                part = opened.part = _Part(opened.stream, number, opened.worker)
                 self._parts.append(part)
             self._unscored.append((part, part.n_read, piece))
             part.n_read += 1

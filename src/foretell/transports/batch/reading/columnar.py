@@ -6,10 +6,13 @@ Rules:
 2. Texts that a Parquet file keeps as a dictionary stay one, for the model and for the output; an
    Arrow file's record batches are read whole, one at a time.
 3. What cannot be read is InvalidInput, and names the file. Text that is not UTF-8 makes a bad row.
+4. A stream of record batches has its end mark, which the format leaves optional: without it, a file
+   that was cut off between two of them would look whole.
 """
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +34,7 @@ _PLAIN_BYTES = 4
 
 _ARROW_FILE = b"ARROW1"
 _OLD_FEATHER = b"FEA1"
+_END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 @contextmanager
@@ -125,7 +129,10 @@ class ArrowReader:
     def look(self, source: Source) -> Layout:
         """The columns. Raises InvalidInput."""
         with told_of(source, "Arrow"), source.open() as file:
-            return Layout(_opened(file).schema)
+            opened = _opened(file)
+            if isinstance(opened, pa.ipc.RecordBatchStreamReader):
+                _check_end(file)
+            return Layout(opened.schema)
 
     def read(
         self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
@@ -145,6 +152,14 @@ def _opened(file: BinaryIO) -> Any:
     if magic == _ARROW_FILE:
         return pa.ipc.open_file(file)
     return pa.ipc.open_stream(file)
+
+
+def _check_end(file: BinaryIO) -> None:
+    file.seek(-min(len(_END_MARK), file.seek(0, os.SEEK_END)), os.SEEK_END)
+    if file.read() != _END_MARK:
+        raise pa.ArrowInvalid(
+            "the stream has no end mark: it was cut off, or not closed; write it anew"
+        )
 
 
 def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
