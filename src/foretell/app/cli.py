@@ -4,26 +4,20 @@ Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the c
 or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
 """
 
-import contextlib
 import functools
 import io
-import json
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import foretell
 from foretell.app import flags
 from foretell.app.batching.choices import BatchSettings
 from foretell.app.loadtesting.choices import LoadSettings
-from foretell.app.reports import printable
 from foretell.app.settings import ClientSettings, Settings
-from foretell.errors import BadSettings, ForetellError
+from foretell.app.terminal import AsJson, Quiet, guarded, print_json, say, stderr, stdout
 
 app = typer.Typer(
     name="foretell",
@@ -33,11 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # the boxed help cuts long flags off at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-_stdout = Console(highlight=False, soft_wrap=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 
 def _version(asked: bool) -> None:
@@ -106,17 +95,17 @@ def pack(  # noqa: PLR0913, PLR0917 - one parameter for each flag
             compile=compiled,
         )
 
-    if quiet or as_json or not _stderr.is_terminal:
+    if quiet or as_json or not stderr.is_terminal:
         folder = work()
     else:
-        with _stderr.status(f"packing {' → '.join(files)} …"):
+        with stderr.status(f"packing {' → '.join(files)} …"):
             folder = work()
     package = repository.read(folder)
     if as_json:
-        _print_json(describe(package))
+        print_json(describe(package))
     elif not quiet:
-        show_package(_stdout, package)
-        _stdout.print(f"\n[green]packed[/] {folder}\nserve it with: foretell serve {output}")
+        show_package(stdout, package)
+        stdout.print(f"\n[green]packed[/] {folder}\nserve it with: foretell serve {output}")
 
 
 @app.command()
@@ -138,16 +127,16 @@ def inspect(
         packages = repository.find(target)
         told = [describe(package, verified=True) for package in packages]
         if as_json:
-            _print_json(told[0] if repository.is_package(target) else told)
+            print_json(told[0] if repository.is_package(target) else told)
             return
         for package in packages:
-            show_package(_stdout, package)
+            show_package(stdout, package)
     else:
         inspection = inspect_file(target).describe()
         if as_json:
-            _print_json(inspection)
+            print_json(inspection)
         else:
-            show_file(_stdout, inspection)
+            show_file(stdout, inspection)
 
 
 def serve(
@@ -235,7 +224,7 @@ def predict(
         stdin = io.BytesIO() if sys.stdin is None else sys.stdin.buffer  # None: it is closed
         found = predicting.rows_of(row, rows, stdin, signature)
         answer = client.predict(model, found, version=version, key=key)
-    for line in predicting.shown(_stdout, answer, as_json=as_json):
+    for line in predicting.shown(stdout, answer, as_json=as_json):
         typer.echo(line)
 
 
@@ -284,19 +273,19 @@ def batch(
     job = command.prepared(model, data, output, settings)
     if dry_run:
         if as_json:
-            _print_json(job.described())
+            print_json(job.described())
         else:
-            show_plan(_stdout, job.described())
+            show_plan(stdout, job.described())
         return
-    ended = command.carry_out(job, _stderr, quiet=quiet or as_json)
+    ended = command.carry_out(job, stderr, quiet=quiet or as_json)
     if isinstance(ended, command.Ended):
         if as_json:
-            _print_json({"error": ended.said, "code": "stopped"})
+            print_json({"error": ended.said, "code": "stopped"})
         raise typer.Exit(ended.code)
     if as_json:
-        _print_json(ended.describe())
+        print_json(ended.describe())
     elif not quiet:
-        command.show(ended, _stdout)
+        command.show(ended, stdout)
     if ended.bad_rows:
         raise typer.Exit(command.BAD_ROWS)
 
@@ -328,15 +317,15 @@ def loadtest(
 
     named = {} if told["compare"] is None else {"compare": ",".join(told["compare"])}
     settings = LoadSettings.read(flags.given(told | named), config=config)
-    console = None if quiet or as_json else _stderr
+    console = None if quiet or as_json else stderr
     report = command.carry_out(url, model, version, settings, console)
     if as_json:
-        _print_json(report.describe())
+        print_json(report.describe())
     elif not quiet:
-        showing.show(_stdout, report)
+        showing.show(stdout, report)
     refusals = report.refusals(settings.max_p99_ms, settings.max_error_ratio)
     for words in refusals:
-        _say(words, 1)
+        say(words, 1)
     if refusals:
         raise typer.Exit(1)
 
@@ -344,59 +333,7 @@ def loadtest(
 app.command()(flags.with_settings(LoadSettings, loadtest))
 
 
-def _print_json(told: object) -> None:
-    text = json.dumps(told, indent=2, ensure_ascii=False)
-    # What has no UTF-8, as in a file's name, goes out as JSON's own escape.
-    typer.echo(text.encode(errors="backslashreplace").decode())
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
     arguments = sys.argv[1:] if args is None else args
-    sys.exit(_guarded(lambda: app(arguments, standalone_mode=True), arguments))
-
-
-def _guarded(run: Callable[[], Any], arguments: list[str]) -> int:
-    """Run a command; every failure that is not a bug becomes a sentence and an exit code."""
-    try:
-        return _told(run, as_json="--json" in arguments)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        _drop_output()  # whoever read it has seen enough
-        return 1
-    except OSError as error:
-        _drop_output()
-        what = "the output cannot be written" if error.filename is None else str(error.filename)
-        return _say(f"{what}: {error.strerror or error}", 1)
-
-
-def _told(run: Callable[[], Any], *, as_json: bool) -> int:
-    try:
-        run()
-    except ForetellError as error:
-        message = "; ".join((error.message, *getattr(error, "__notes__", ())))
-        if as_json:
-            where = {"field": error.field, "row": error.row}
-            told = {name: value for name, value in where.items() if value is not None}
-            _print_json({"error": message, "code": error.code, **told})
-        return _say(message, 2 if isinstance(error, BadSettings) else 1)
-    except UnicodeEncodeError as error:
-        wrong = error.object[error.start : error.end]
-        if not any("\ud800" <= letter <= "\udfff" for letter in wrong):
-            return _say(f"the output cannot be written in {error.encoding}: it has {wrong!r}", 1)
-        return _say(f"{error.object!r} is no text in UTF-8; write it in UTF-8", 2)
-    return 0
-
-
-def _say(message: str, code: int) -> int:
-    """Print what went wrong, as far as anybody reads it, and give back the exit code."""
-    with contextlib.suppress(OSError):
-        _stderr.print("[bold red]error:[/] ", end="")
-        _stderr.print(printable(message), markup=False)
-    return code
-
-
-def _drop_output() -> None:
-    """Let nothing more go out: Python must not complain again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(guarded(lambda: app(arguments, standalone_mode=True), arguments))

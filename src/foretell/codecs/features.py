@@ -7,21 +7,25 @@ Rules:
 2. Each number goes to the input in its place; a model with one input of a fixed number of
    values takes them all. `Signature.accept_row` decides which are allowed.
 3. A number has 32 bits: what the caller wrote as 0.1 is 0.10000000149011612 here.
+4. Messages that lie as all clients write them are read without protobuf, others with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
 from foretell.codecs import messages
-from foretell.core.batch import Batch, Row
+from foretell.codecs.matrix import Matrix
+from foretell.codecs.packed import PackedRows, field_number, packed_head, wrapped_head
+from foretell.core.batch import FEW_ROWS, Batch, Row
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 
 _INT32 = range(-(2**31), 2**31)
+_MOST_KEPT = 1024
 _INSTEAD = "call inference.GRPCInferenceService/ModelInfer or POST /predict"
 
 
@@ -46,8 +50,38 @@ class Features:
             if self._quick and not _takes_any(field)
         ]
         self.refusal = self._why_not()
+        self._matrix = Matrix.of(signature) if self._quick else None
+        self._asked_one = messages.message("prediction.PredictRequest")
+        self._asked_many = messages.message("prediction.BatchPredictRequest")
         self._one = messages.message("prediction.PredictResponse")
         self._many = messages.message("prediction.BatchPredictResponse")
+        self._packed, self._packed_many = self._requests()
+        self._probabilities: PackedRows | None
+        self._probabilities_many: PackedRows | None
+        self._probabilities, self._probabilities_many = self._responses()
+        self._heads: dict[int, bytes] = {}
+        self._tails: dict[str, bytes] = {}
+
+    def _requests(self) -> tuple[PackedRows, PackedRows]:
+        """How one row lies in its message, and how many do."""
+        n_values = self._fields[0].shape[0] if self._vector else len(self._fields)
+        head = packed_head(field_number(self._asked_one, "features"), n_values)
+        wrapped = wrapped_head(field_number(self._asked_many, "instances"), head, n_values)
+        return PackedRows(n_values, head), PackedRows(n_values, wrapped)
+
+    def _responses(self) -> tuple[PackedRows, PackedRows] | tuple[None, None]:
+        """How a row's probabilities lie in the response; None when their number may differ."""
+        if self._probability is None:
+            return None, None
+        shape = self.signature.outputs[self._probability].shape
+        if len(shape) > 1 or shape == (-1,):
+            return None, None
+        n_values = shape[0] if shape else 1
+        within = messages.message("prediction.Probabilities")
+        head = packed_head(field_number(self._one, "probabilities"), n_values)
+        inner = packed_head(field_number(within, "values"), n_values)
+        wrapped = wrapped_head(field_number(self._many, "probabilities"), inner, n_values)
+        return PackedRows(n_values, head), PackedRows(n_values, wrapped)
 
     def _why_not(self) -> str | None:
         for field in self._fields:
@@ -85,40 +119,81 @@ class Features:
                 return tuple(values)
         return self.signature.accept_row((list(row),) if self._vector else row)
 
-    def batch(self, instances: Sequence[Any], *, max_rows: int) -> Batch:
-        """The accepted rows of a BatchPredictRequest. Raises InvalidInput, TooLarge."""
+    def read_one(self, payload: bytes) -> Batch:
+        """The accepted row of a PredictRequest. Raises InvalidInput, DecodeError."""
+        row: Sequence[float] | None = self._packed.read_one(payload)
+        if row is None:
+            row = self._asked_one.FromString(payload).features
+        return Batch(self._fields, 1, (self.row(row),))
+
+    def read_many(self, payload: bytes, *, max_rows: int) -> Batch:
+        """The accepted rows of a BatchPredictRequest.
+
+        Raises InvalidInput, TooLarge, DecodeError.
+        """
+        rows: list[tuple[float, ...]] | None = None
+        n_rows = self._packed_many.count(payload)
+        if 0 < n_rows <= max_rows:
+            if self._matrix is not None and n_rows > FEW_ROWS:
+                matrix = self._packed_many.read_many(payload)
+                whole = None if matrix is None else self._matrix.accepted(matrix)
+                if whole is not None:
+                    return Batch.from_matrix(self._fields, whole)
+            rows = self._packed_many.read_few(payload)
+        if rows is not None:
+            return self._accepted(rows)
+        instances = self._asked_many.FromString(payload).instances
         if not instances:
             raise InvalidInput("'instances' is empty; send at least one row", field="instances")
         if len(instances) > max_rows:
             raise TooLarge(
                 f"{len(instances)} rows in one request, but the limit is {max_rows}; send fewer"
             )
-        rows = []
-        for number, instance in enumerate(instances):
+        return self._accepted(instance.features for instance in instances)
+
+    def _accepted(self, rows: Iterable[Sequence[float]]) -> Batch:
+        accepted = []
+        for number, row in enumerate(rows):
             try:
-                rows.append(self.row(instance.features))
+                accepted.append(self.row(row))
             except InvalidInput as error:
                 raise error.at_row(number) from None
-        return Batch.from_rows(self._fields, rows)
+        return Batch.from_rows(self._fields, accepted)
 
     def write_one(self, outputs: Batch, version: str) -> bytes:
         """The PredictResponse of one row. Raises OverflowError when it does not fit."""
         (row,) = outputs.rows
-        answer = self._one(prediction=_int32(row[self._prediction]), model_version=version)
-        if self._probability is not None:
-            answer.probabilities.extend(_listed(row[self._probability]))
-        written: bytes = answer.SerializeToString()
-        return written
+        label = row[self._prediction]
+        head, tail = self._heads.get(label), self._tails.get(version)
+        if head is None or tail is None:
+            head = self._one(prediction=_int32(label)).SerializeToString()
+            tail = self._one(model_version=version).SerializeToString()
+            if len(self._heads) < _MOST_KEPT:
+                self._heads[label], self._tails[version] = head, tail
+        if self._probability is None:
+            return head + tail
+        values = row[self._probability]
+        if self._probabilities is not None:
+            if not isinstance(values, list):
+                values = (values,)
+            return b"".join((head, self._probabilities.write_one(values), tail))
+        middle: bytes = self._one(probabilities=_listed(values)).SerializeToString()
+        return b"".join((head, middle, tail))
 
     def write_many(self, outputs: Batch) -> bytes:
         """The BatchPredictResponse of all rows. Raises OverflowError when they do not fit."""
+        labels = outputs.columns[self._prediction].tolist()
+        written: bytes = self._many(predictions=map(_int32, labels)).SerializeToString()
+        if self._probability is None:
+            return written
+        values = outputs.columns[self._probability]
+        if self._probabilities_many is not None:
+            return written + self._probabilities_many.write_many(values.reshape(len(labels), -1))
         answer = self._many()
-        answer.predictions.extend(map(_int32, outputs.columns[self._prediction].tolist()))
-        if self._probability is not None:
-            for values in outputs.columns[self._probability].tolist():
-                answer.probabilities.add(values=_listed(values))
-        written: bytes = answer.SerializeToString()
-        return written
+        for row in values.tolist():
+            answer.probabilities.add(values=_listed(row))
+        rest: bytes = answer.SerializeToString()
+        return written + rest
 
 
 def _takes_any(field: Field) -> bool:

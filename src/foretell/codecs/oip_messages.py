@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from foretell.codecs import messages
+from foretell.codecs.packed import field_number, tag, varint
 from foretell.codecs.tensors import (
     Tensor,
     count_of,
@@ -40,8 +41,6 @@ _CONTENTS = {
     Datatype.FP64: "fp64_contents",
     Datatype.BYTES: "bytes_contents",
 }
-
-_LENGTH_FOLLOWS = 2  # the wire type of bytes
 
 
 def tensors_of(request: Any) -> list[Tensor]:
@@ -113,11 +112,10 @@ def write_response(tensors: list[Tensor], *, model: str, version: str, request_i
     raw contents, each behind its tag and its length.
     """
     head = _head_of(tensors, model, version, request_id)
-    number = head.DESCRIPTOR.fields_by_name["raw_output_contents"].number
-    tag = _varint(number << 3 | _LENGTH_FOLLOWS)
+    before = tag(field_number(head, "raw_output_contents"))
     parts: list[bytes | memoryview] = [head.SerializeToString()]
     for raw in map(raw_of, tensors):
-        parts += (tag, _varint(len(raw)), raw)
+        parts += (before, varint(len(raw)), raw)
     return b"".join(parts)
 
 
@@ -130,14 +128,6 @@ def _head_of(tensors: list[Tensor], model: str, version: str, request_id: str) -
             name=tensor.name, datatype=tensor.datatype.value, shape=tensor.values.shape
         )
     return response
-
-
-def _varint(number: int) -> bytes:
-    digits = []
-    while number > 127:
-        digits.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*digits, number])
 
 
 def parameter(value: Any) -> Any:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from foretell.codecs.matrix import Matrix
 from foretell.core.batch import Batch
 from foretell.core.field import Array, Datatype, Field
 from foretell.core.signature import Signature
@@ -54,7 +55,7 @@ class Tensors:
         self._outputs = {field.name: place for place, field in enumerate(signature.outputs)}
         numbers = all(f.datatype.is_numeric and not f.shape for f in signature.inputs)
         self._wide = len(signature.inputs) if numbers else 0
-        self._matrix = _Matrix.of(signature)
+        self._matrix = Matrix.of(signature)
 
     def accept(self, tensors: Sequence[Tensor], *, max_rows: int) -> Batch:
         """The rows of a request's tensors, accepted. Raises InvalidInput, TooLarge."""
@@ -147,40 +148,6 @@ class Tensors:
                 field=name,
             )
         return place
-
-
-class _Matrix(NamedTuple):
-    """The rule of `Field.accept_column` for all columns of a floating-point matrix at once."""
-
-    low: Array
-    high: Array
-    within: tuple[float, float]
-    nullable: Array
-    dtype: np.dtype[Any]
-
-    @classmethod
-    def of(cls, signature: Signature) -> _Matrix | None:
-        """That of a signature; None when its fields are to be asked one by one."""
-        dense, inputs = signature.dense, signature.inputs
-        if dense is None or not dense.is_float or any(field.closed for field in inputs):
-            return None
-        low, high = zip(*(field.bounds for field in inputs), strict=True)
-        nullable = np.array([field.nullable for field in inputs])
-        return cls(np.array(low), np.array(high), (max(low), min(high)), nullable, dense.numpy)
-
-    def accepted(self, matrix: Array) -> Array | None:
-        """The matrix in the signature's dtype; None when the fields must say what is wrong."""
-        if matrix.dtype.kind not in "iuf":
-            return None
-        low, high = self.within
-        # NaN if there is one; what the tightest bounds allow need not be compared field by field
-        if low <= matrix.min().item() and matrix.max().item() <= high:
-            return matrix.astype(self.dtype, copy=False)
-        with np.errstate(invalid="ignore"):
-            good = (matrix >= self.low) & (matrix <= self.high)
-        if not good.all():
-            good |= self.nullable & np.isnan(matrix)
-        return matrix.astype(self.dtype, copy=False) if good.all() else None
 
 
 def _owned(values: Array) -> Array:

@@ -12,6 +12,7 @@ from foretell.errors import TooLarge
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 
 _MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
+_LOOKED_FOR_AFTER_S = 0.005
 _Result = TypeVar("_Result")
 
 Told = dict[bytes, bytes]
@@ -99,20 +100,45 @@ def too_large(max_body_bytes: int) -> TooLarge:
 async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
     """What `work` returns; when the client leaves first, it is cancelled. Raises ClientGone.
 
-    The request's body must have been read: only a disconnect can follow.
+    The request's body must have been read: only a disconnect can follow. Nobody looks for that
+    before `work` has taken a while: a task of its own costs as much as a quick model's answer.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(receive))
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine is awaited by a task, which types don't know
+    watch = _Watch(receive, task)
+    alarm = loop.call_later(_LOOKED_FOR_AFTER_S, watch.begin)
+    asked_before = task.cancelling()
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone
+        return await work
+    except asyncio.CancelledError:
+        if watch.is_gone and task.uncancel() <= asked_before:
+            raise ClientGone from None
+        raise
     finally:
-        leaving.cancel()
-        working.cancel()
+        alarm.cancel()
+        watch.end()
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Cancels a task when its client leaves, from `begin` to `end`."""
+
+    __slots__ = ("_receive", "_task", "_watching", "is_gone")
+
+    def __init__(self, receive: Receive, task: asyncio.Task[object]) -> None:
+        self._receive = receive
+        self._task = task
+        self._watching: asyncio.Task[None] | None = None
+        self.is_gone = False
+
+    def begin(self) -> None:
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self._task.cancel()
+
+    def end(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()

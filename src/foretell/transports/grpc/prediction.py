@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from foretell.codecs import messages
 from foretell.codecs.features import Features
-from foretell.core.batch import Batch
 from foretell.core.call import Answer, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.grpc.errors import Code, GrpcRefusal
@@ -41,29 +40,30 @@ class PredictionService:
         """The methods by path."""
         return {
             f"/{SERVICE}/Predict": Unary(
-                messages.message("prediction.PredictRequest"), self._predict
+                messages.message("prediction.PredictRequest"), self._predict, unread=True
             ),
             f"/{SERVICE}/BatchPredict": Unary(
-                messages.message("prediction.BatchPredictRequest"), self._batch_predict
+                messages.message("prediction.BatchPredictRequest"),
+                self._batch_predict,
+                unread=True,
             ),
             f"/{SERVICE}/HealthCheck": Unary(
                 messages.message("prediction.HealthRequest"), self._health_check
             ),
         }
 
-    async def _predict(self, request: Any, rpc: Rpc) -> bytes:
+    async def _predict(self, payload: bytes, rpc: Rpc) -> bytes:
         target, rpc.asked, features, inline = self._find(rpc)
-        batch = Batch(features.signature.inputs, 1, (features.row(request.features),))
-        infer = self._dataplane.infer(target, batch, rpc.call)
+        infer = self._dataplane.infer(target, features.read_one(payload), rpc.call)
         answer = await (infer if inline else rpc.unless_gone(infer))
         try:
             return features.write_one(answer.outputs, answer.version)
         except OverflowError as error:
             raise GrpcRefusal(Code.FAILED_PRECONDITION, str(error)) from None
 
-    async def _batch_predict(self, request: Any, rpc: Rpc) -> bytes:
+    async def _batch_predict(self, payload: bytes, rpc: Rpc) -> bytes:
         target, rpc.asked, features, _ = self._find(rpc)
-        batch = features.batch(request.instances, max_rows=self._max_rows)
+        batch = features.read_many(payload, max_rows=self._max_rows)
         answer: Answer = await rpc.unless_gone(self._dataplane.infer(target, batch, rpc.call))
         try:
             return features.write_many(answer.outputs)

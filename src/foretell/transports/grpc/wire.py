@@ -96,10 +96,14 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """A method that answers one message with one: its bytes."""
+    """A method that answers one message with one: its bytes.
+
+    `unread`: the request is handed on as bytes, too; DecodeError tells that it is none.
+    """
 
     request: Any
     answer: Callable[[Any, Rpc], Awaitable[bytes]]
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,17 +228,21 @@ class Wire:
                     self._hold(rpc, len(payload))
             if len(payload) > LOOKED_AT_BYTES:
                 await weigh(payload, method.request, self._most_overhead)
-            message = self._parsed(method.request, payload)
+            message = self._read(method, payload)
             body = payload = b""  # the message has all of it
         else:
             first = {"type": "http.request", "body": body}
             with HeldInTurn(self._bodies) as held:
                 stream = Stream(held, None)
-                incoming = self._incoming(method.request, rpc, stream, first)
+                incoming = self._incoming(method, rpc, stream, first)
                 message = await anext(incoming, None)
                 if message is None or await anext(incoming, None) is not None:
                     raise _not_one()
-        await reply.only(await method.answer(message, rpc), rpc.trailers)
+        try:
+            answer = await method.answer(message, rpc)
+        except DecodeError:
+            raise _malformed(method) from None
+        await reply.only(answer, rpc.trailers)
 
     async def _whole(self, rpc: Rpc) -> bytes:
         """The body of a call with one message; its end comes apart. Raises TooLarge, ClientGone."""
@@ -260,7 +268,7 @@ class Wire:
     async def _answer_many(self, method: Streaming, rpc: Rpc, reply: Reply) -> None:
         with HeldInTurn(self._bodies) as held:
             stream = Stream(held, _on_the_loop(rpc.deadline))
-            answers = method.answer(self._incoming(method.request, rpc, stream), rpc)
+            answers = method.answer(self._incoming(method, rpc, stream), rpc)
             try:
                 with self._streams.opened(stream):
                     async with stream.limit:
@@ -276,7 +284,7 @@ class Wire:
         await reply.end(rpc.trailers)
 
     async def _incoming(
-        self, request: Any, rpc: Rpc, stream: Stream, first: Message | None = None
+        self, method: Unary | Streaming, rpc: Rpc, stream: Stream, first: Message | None = None
     ) -> AsyncIterator[Any]:
         """The messages as they come.
 
@@ -310,9 +318,9 @@ class Wire:
                     if len(payload) > UNCOUNTED_BYTES:
                         held.add(len(payload))
                 if len(payload) > LOOKED_AT_BYTES:
-                    await weigh(payload, request, self._most_overhead)
+                    await weigh(payload, method.request, self._most_overhead)
                 held.end_message()
-                yield self._parsed(request, payload)
+                yield self._read(method, payload)
         if kept:
             raise _cut()
 
@@ -326,15 +334,15 @@ class Wire:
             )
         return await unpacked(payload, self._most)
 
-    def _parsed(self, request: Any, payload: bytes) -> Any:
+    def _read(self, method: Unary | Streaming, payload: bytes) -> Any:
         if len(payload) > self._most:
             raise too_large(len(payload), self._most)
+        if isinstance(method, Unary) and method.unread:
+            return payload
         try:
-            return request.FromString(payload)
+            return method.request.FromString(payload)
         except DecodeError:
-            raise GrpcRefusal(
-                Code.INVALID_ARGUMENT, f"the message is not a {request.DESCRIPTOR.full_name}"
-            ) from None
+            raise _malformed(method) from None
 
 
 def is_grpc(told: Told) -> bool:
@@ -370,6 +378,11 @@ async def _closed(answers: AsyncIterator[bytes]) -> None:
 
 def _not_one() -> GrpcRefusal:
     return GrpcRefusal(Code.INVALID_ARGUMENT, "this method takes exactly one message")
+
+
+def _malformed(method: Unary | Streaming) -> GrpcRefusal:
+    name = method.request.DESCRIPTOR.full_name
+    return GrpcRefusal(Code.INVALID_ARGUMENT, f"the message is not a {name}")
 
 
 def _cut() -> GrpcRefusal:

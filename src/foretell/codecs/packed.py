@@ -1,0 +1,112 @@
+"""Packed rows are the prediction service's messages as bytes, read and written where they lie.
+
+Rules:
+
+1. All clients write a row as one field of packed 32-bit numbers: a head that depends on their
+   number alone, then the numbers (protobuf's "Encoding"). Whatever lies otherwise, which protobuf
+   allows, is not read here.
+2. What is written here is what protobuf would write, byte for byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from foretell.core.field import Array
+
+_LENGTH_FOLLOWS = 2  # the wire type of bytes
+_BYTES = 4  # of a number
+_NUMBER = np.dtype("<f4")
+
+
+class PackedRows:
+    """Rows of `n_values` numbers, each behind `head`."""
+
+    def __init__(self, n_values: int, head: bytes) -> None:
+        self._head = head
+        self._size = len(head) + n_values * _BYTES
+        self._one = struct.Struct(f"<{len(head)}x{n_values}f")
+        self._each = struct.Struct(f"<{len(head)}s{n_values}f")
+
+    def read_one(self, payload: bytes) -> tuple[float, ...] | None:
+        """The numbers of the only row; None when they lie otherwise."""
+        if len(payload) == self._size and payload.startswith(self._head):
+            return self._one.unpack(payload)
+        return None
+
+    def read_few(self, payload: bytes) -> list[tuple[float, ...]] | None:
+        """The rows; None when they lie otherwise."""
+        if len(payload) % self._size:
+            return None
+        rows = []
+        for head, *row in self._each.iter_unpack(payload):
+            if head != self._head:
+                return None
+            rows.append(tuple(row))
+        return rows
+
+    def read_many(self, payload: bytes) -> Array | None:
+        """The rows as a float32 array of shape (n, n_values); None when they lie otherwise."""
+        if len(payload) % self._size:
+            return None
+        lines = np.frombuffer(payload, np.uint8).reshape(-1, self._size)
+        head = np.frombuffer(self._head, np.uint8)
+        if not (lines[:, : len(head)] == head).all():
+            return None
+        numbers: Array = np.ascontiguousarray(lines[:, len(head) :]).view(_NUMBER)
+        return numbers
+
+    def count(self, payload: bytes) -> int:
+        """How many rows there are, if they lie so."""
+        return len(payload) // self._size
+
+    def write_one(self, numbers: Sequence[float]) -> bytes:
+        """One row. Raises OverflowError for a number beyond 32 bits."""
+        return self._each.pack(self._head, *numbers)
+
+    def write_many(self, numbers: Array) -> bytes:
+        """The rows of an array of shape (n, n_values). Raises OverflowError like `write_one`."""
+        head = np.frombuffer(self._head, np.uint8)
+        lines = np.empty((len(numbers), self._size), np.uint8)
+        lines[:, : len(head)] = head
+        try:
+            with np.errstate(over="raise"):
+                narrow = np.ascontiguousarray(numbers, _NUMBER)
+        except FloatingPointError as error:
+            raise OverflowError(str(error)) from None
+        lines[:, len(head) :] = narrow.view(np.uint8)
+        return lines.tobytes()
+
+
+def packed_head(number: int, n_values: int) -> bytes:
+    """What stands before a field of `n_values` packed numbers."""
+    return tag(number) + varint(n_values * _BYTES)
+
+
+def wrapped_head(number: int, head: bytes, n_values: int) -> bytes:
+    """What stands before a message that is such a field alone, itself a field."""
+    return tag(number) + varint(len(head) + n_values * _BYTES) + head
+
+
+def tag(number: int) -> bytes:
+    """What stands before field `number`, of which the length follows."""
+    return varint(number << 3 | _LENGTH_FOLLOWS)
+
+
+def varint(number: int) -> bytes:
+    """A whole number from 0 up, as protobuf writes it."""
+    digits = []
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def field_number(message: Any, name: str) -> int:
+    """The number of the field called `name`."""
+    number: int = message.DESCRIPTOR.fields_by_name[name].number
+    return number
