@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from foretell import Field, Signature
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 
 CALL_S = 0.020
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from foretell import Field, Signature
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 
 COLUMNS = tuple(f"x{number}" for number in range(20))
 

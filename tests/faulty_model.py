@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from foretell import Field, Signature
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 
 
 class Faulty:

@@ -11,7 +11,8 @@ import pytest
 import foretell
 from foretell.codecs.asking.rows import batch_of
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage, InvalidInput
 

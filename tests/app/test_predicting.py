@@ -14,7 +14,8 @@ from foretell.app.predicting import MOST_SHOWN, client_of, rows_of, shown
 from foretell.app.settings import ClientSettings
 from foretell.client.predictions import Predictions
 from foretell.codecs.asking.rows import batch_of
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import BadSettings, InvalidInput
 

@@ -22,7 +22,8 @@ from foretell.codecs.oip_json import OipJson
 from foretell.codecs.oip_messages import tensors_of, write_response
 from foretell.codecs.tensors import Tensor, Tensors
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 
 RIGHT = {"prediction": 1, "probability": [0.25, 0.75], "model_version": "1.0.0"}

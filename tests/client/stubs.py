@@ -14,7 +14,8 @@ from typing import NamedTuple
 import grpc
 
 from foretell.codecs import messages
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError
 from foretell.transports.grpc.errors import failure as failure_over_grpc

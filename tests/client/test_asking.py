@@ -11,7 +11,8 @@ from foretell.client.asking import RECENT_S, Asking
 from foretell.client.calling import Attempt, Joining, Kind, Outcome, Reply, Steps, driven
 from foretell.client.predictions import Predictions
 from foretell.client.rest import RestLanguage, outcome_of
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import DeadlineExceeded, InvalidInput, NoAnswer, NotFound
 from tests.client.cranked import A, World, failed

@@ -9,7 +9,8 @@ import pytest
 from foretell.client.calling import Kind, Reply
 from foretell.client.rpc import SIGNATURE, RpcLanguage, outcome_of
 from foretell.codecs import messages
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError
 from foretell.transports.grpc.errors import CODES, failure

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from foretell.codecs.tables import arrow_tables
 from foretell.codecs.tables.arrow_tables import TableLimits
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 

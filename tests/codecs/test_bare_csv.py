@@ -5,7 +5,8 @@ import math
 import pytest
 
 from foretell.codecs.tables.csv_tables import read_csv
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from foretell.codecs import messages
 from foretell.codecs.features import Features
 from foretell.core.batch import FEW_ROWS, Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 

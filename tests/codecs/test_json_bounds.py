@@ -14,7 +14,8 @@ from foretell.codecs.json_bounds import LOOKED_AT_BYTES, JsonBounds
 from foretell.codecs.json_rows import JsonRows
 from foretell.codecs.oip_json import OipJson
 from foretell.codecs.scoring import ScoringBodies
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError, InvalidInput, TooLarge
 

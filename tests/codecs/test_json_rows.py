@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError, InvalidInput, TooLarge
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from foretell.codecs.oip_json import Asked, OipJson
 from foretell.codecs.tensors import Tensor, to_raw
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from foretell.codecs import messages
 from foretell.codecs.oip_messages import parameter, response_of, tensors_of, write_response
 from foretell.codecs.tensors import Tensor
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import InvalidInput
 
 REQUEST = messages.message("inference.ModelInferRequest")
@@ -46,7 +46,10 @@ def test_what_was_written_raw_is_read_again(data: Any, datatype: Datatype) -> No
 def test_a_response_is_written_as_protobuf_writes_it(sizes: list[int], name: str) -> None:
     tensors = [Tensor(name, Datatype.INT64, np.arange(size)) for size in sizes]
     told = {"model": "m", "version": "1", "request_id": name}
-    assert write_response(tensors, **told) == response_of(tensors, **told).SerializeToString()
+    written = messages.message("inference.ModelInferResponse").FromString(
+        write_response(tensors, **told)
+    )
+    assert written == response_of(tensors, **told)
 
 
 @given(st.lists(st.text(), max_size=6))

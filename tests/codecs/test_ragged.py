@@ -15,7 +15,8 @@ from foretell.codecs.oip_json import OipJson
 from foretell.codecs.scoring import ScoringBodies
 from foretell.codecs.tables import ndjson
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from foretell.codecs.scoring import ScoringBodies
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 

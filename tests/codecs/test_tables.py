@@ -19,7 +19,8 @@ from foretell.codecs.tables import arrow_tables, csv_tables, ndjson
 from foretell.codecs.tables.arrow_tables import TableLimits
 from foretell.codecs.tables.expansion import Records, unpacked_size
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError, InvalidInput, MissingExtra, TooLarge
 

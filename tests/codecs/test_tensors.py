@@ -20,7 +20,8 @@ from foretell.codecs.tensors import (
     from_values,
     to_raw,
 )
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 

@@ -22,7 +22,7 @@ import foretell
 from foretell.client.predictions import Predictions
 from foretell.codecs import messages
 from foretell.codecs.tensors import Tensor, from_raw, to_raw
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import ForetellError
 from tests.stubs import details, stub
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from foretell import Field, Signature
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 
 RAISE, EXIT, SHORT, NOT_A_NUMBER, INFINITE, TEXT = 666.0, 667.0, 668.0, 669.0, 670.0, 671.0
 NESTED, COMPLEX, SLOW = 672.0, 673.0, 674.0

@@ -13,7 +13,7 @@ import pytest
 
 from foretell.codecs import messages
 from foretell.codecs.tensors import Tensor, from_raw, to_raw
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import ForetellError
 from foretell.transports.grpc.errors import CODES
 from tests.contract import moody

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foretell.core.batch import Batch, Chosen
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 
 MIXED = (
     Field("n", Datatype.FP64, nullable=True),

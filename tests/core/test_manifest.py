@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.manifest import Artifact, Manifest, Step
 from foretell.core.routing import newest, version_key
 from foretell.core.signature import Signature

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher
 from foretell.engine.executors import Predict

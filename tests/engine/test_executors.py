@@ -15,7 +15,8 @@ import pytest
 from foretell.core.admission import AdmissionLimits
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.planner import BatchLimits
 from foretell.engine import fleet, repository
 from foretell.engine.batcher import Batcher

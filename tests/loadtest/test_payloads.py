@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from foretell.codecs import messages
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput
 from foretell.loadtest.payloads import Asked, Protocol, batches_of, payload_of

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xgboost
 
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import BadPackage, InvalidInput
 from foretell.packing import pack
 from tests import models

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from foretell.core.batch import Batch, Chosen
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.errors import BadPackage
 from foretell.runtimes.coding import coded
 from foretell.runtimes.onnx_files import laid_out

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import BadPackage
 from foretell.packing import pack
 from foretell.packing.sample import batch_of

@@ -16,7 +16,7 @@ from skl2onnx.common.data_types import (
 )
 
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import BadPackage
 from foretell.packing import pack
 from tests import models

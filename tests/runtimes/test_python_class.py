@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import BadPackage
 from foretell.packing import pack
 from tests import models

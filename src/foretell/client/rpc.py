@@ -17,7 +17,8 @@ from foretell.client.predictions import Predictions
 from foretell.codecs import messages
 from foretell.codecs.asking.messages import answered_tensors, request_of
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import ForetellError
 

@@ -16,16 +16,27 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from foretell.codecs import messages
 from foretell.codecs.matrix import Matrix
-from foretell.codecs.packed import PackedRows, field_number, packed_head, wrapped_head
+from foretell.codecs.packed import (
+    PackedRows,
+    field_number,
+    packed_head,
+    tag,
+    varint,
+    wrapped_head,
+)
 from foretell.core.batch import FEW_ROWS, Batch, Row
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 
 _INT32 = range(-(2**31), 2**31)
 _MOST_KEPT = 1024
+_MOST_IN_A_BYTE = 127  # of a whole number, as protobuf writes it
 _INSTEAD = "call inference.GRPCInferenceService/ModelInfer or POST /predict"
 
 
@@ -59,6 +70,7 @@ class Features:
         self._probabilities: PackedRows | None
         self._probabilities_many: PackedRows | None
         self._probabilities, self._probabilities_many = self._responses()
+        self._predictions_tag = tag(field_number(self._many, "predictions"))
         self._heads: dict[int, bytes] = {}
         self._tails: dict[str, bytes] = {}
 
@@ -182,8 +194,12 @@ class Features:
 
     def write_many(self, outputs: Batch) -> bytes:
         """The BatchPredictResponse of all rows. Raises OverflowError when they do not fit."""
-        labels = outputs.columns[self._prediction].tolist()
-        written: bytes = self._many(predictions=map(_int32, labels)).SerializeToString()
+        labels = outputs.columns[self._prediction]
+        if labels.min() >= 0 and labels.max() <= _MOST_IN_A_BYTE:
+            packed = labels.astype(np.uint8).tobytes()
+            written = b"".join((self._predictions_tag, varint(len(packed)), packed))
+        else:
+            written = self._many(predictions=map(_int32, labels.tolist())).SerializeToString()
         if self._probability is None:
             return written
         values = outputs.columns[self._probability]

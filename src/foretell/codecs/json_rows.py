@@ -22,7 +22,8 @@ import msgspec
 
 from foretell.codecs.json_bounds import JsonBounds
 from foretell.core.batch import Batch, Row
-from foretell.core.field import Datatype, Field, spoken
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field, spoken
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 

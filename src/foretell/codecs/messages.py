@@ -28,6 +28,7 @@ def pool() -> DescriptorPool:
     return made
 
 
+@functools.cache
 def message(name: str) -> Any:
     """The class of the message with this full name, as in `inference.ModelInferRequest`.
 

@@ -31,7 +31,8 @@ from foretell.codecs.tensors import (
     raw_of,
 )
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, spoken
+from foretell.core.datatype import Datatype
+from foretell.core.field import spoken
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput
 

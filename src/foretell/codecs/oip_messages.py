@@ -9,6 +9,8 @@ Rules (OIP's gRPC part):
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,10 @@ from foretell.codecs.tensors import (
     shaped,
     to_raw,
 )
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.errors import InvalidInput
+
+_Told = tuple[str, Datatype, tuple[int, ...]]
 
 _CONTENTS = {
     Datatype.BOOL: "bool_contents",
@@ -100,7 +104,9 @@ def _typed(part: Any) -> Tensor:
 
 def response_of(tensors: list[Tensor], *, model: str, version: str, request_id: str) -> Any:
     """The ModelInferResponse that carries `tensors`."""
-    response = _head_of(tensors, model, version, request_id)
+    told = [(tensor.name, tensor.datatype, tensor.values.shape) for tensor in tensors]
+    response = _head_of(told, model, version)
+    response.id = request_id
     response.raw_output_contents.extend(map(to_raw, tensors))
     return response
 
@@ -111,23 +117,37 @@ def write_response(tensors: list[Tensor], *, model: str, version: str, request_i
     Parts of a message may be written one by one (protobuf's "Encoding"): its fields, then the
     raw contents, each behind its tag and its length.
     """
-    head = _head_of(tensors, model, version, request_id)
-    before = tag(field_number(head, "raw_output_contents"))
-    parts: list[bytes | memoryview] = [head.SerializeToString()]
+    told = tuple((tensor.name, tensor.datatype, tensor.values.shape) for tensor in tensors)
+    parts: list[bytes | memoryview] = [_written_head(told, model, version)]
+    if request_id:
+        parts.append(_response()(id=request_id).SerializeToString())
+    before = _raw_tag()
     for raw in map(raw_of, tensors):
         parts += (before, varint(len(raw)), raw)
     return b"".join(parts)
 
 
-def _head_of(tensors: list[Tensor], model: str, version: str, request_id: str) -> Any:
-    response = messages.message("inference.ModelInferResponse")(
-        model_name=model, model_version=version, id=request_id
-    )
-    for tensor in tensors:
-        response.outputs.add(
-            name=tensor.name, datatype=tensor.datatype.value, shape=tensor.values.shape
-        )
+@functools.cache
+def _raw_tag() -> bytes:
+    return tag(field_number(_response(), "raw_output_contents"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _written_head(told: tuple[_Told, ...], model: str, version: str) -> bytes:
+    """All but the numbers and the request's id, which is the same for most answers of a model."""
+    written: bytes = _head_of(told, model, version).SerializeToString()
+    return written
+
+
+def _head_of(told: Iterable[_Told], model: str, version: str) -> Any:
+    response = _response()(model_name=model, model_version=version)
+    for name, datatype, shape in told:
+        response.outputs.add(name=name, datatype=datatype.value, shape=shape)
     return response
+
+
+def _response() -> Any:
+    return messages.message("inference.ModelInferResponse")
 
 
 def parameter(value: Any) -> Any:

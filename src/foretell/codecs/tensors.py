@@ -25,14 +25,19 @@ import numpy as np
 
 from foretell.codecs.matrix import Matrix
 from foretell.core.batch import Batch
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, TooLarge
 
 _LENGTH = struct.Struct("<I")
 _MOST_SIZES = 64  # numpy has no more axes
 _TOO_LARGE = 2**128
+_FEW = 1024
+"""So many numbers are copied in less time than a view of them takes to make."""
+
 _NO_VALUE = type(None)
+_LITTLE_ENDIAN = {known: known.numpy.newbyteorder("<") for known in Datatype}
 
 
 class Tensor(NamedTuple):
@@ -152,6 +157,9 @@ class Tensors:
 
 def _owned(values: Array) -> Array:
     """Aligned, and models may write to it as to the columns of every other door: else a copy."""
+    flags = values.flags
+    if flags.aligned and flags.writeable:
+        return values
     return np.require(values, requirements=["ALIGNED", "WRITEABLE"])
 
 
@@ -180,13 +188,14 @@ def datatype_of(told: str, name: str) -> Datatype:
 
 def count_of(shape: Sequence[int], name: str) -> int:
     """How many elements a tensor of `shape` has. Raises InvalidInput."""
-    if len(shape) > _MOST_SIZES or any(size < 0 for size in shape):
+    least, greatest = min(shape, default=0), max(shape, default=0)
+    if least < 0 or len(shape) > _MOST_SIZES:
         raise InvalidInput(
             f"the shape of '{name}' is {_shown(shape)}, but must be up to {_MOST_SIZES} sizes "
             "from 0 up",
             field=name,
         )
-    if any(size >= _TOO_LARGE for size in shape):  # JSON's may have thousands of digits
+    if greatest >= _TOO_LARGE:  # JSON's may have thousands of digits
         raise InvalidInput(f"the shape of '{name}' is too large", field=name)
     return math.prod(shape)
 
@@ -198,7 +207,7 @@ def from_raw(
     count = count_of(shape, name)
     if datatype is Datatype.BYTES:
         return Tensor(name, datatype, shaped(_boxed(_texts(name, raw, count)), shape, name))
-    dtype = datatype.numpy.newbyteorder("<")
+    dtype = _LITTLE_ENDIAN[datatype]
     if count * dtype.itemsize != len(raw):
         raise InvalidInput(
             f"'{name}' has {len(raw)} bytes, but {datatype} of shape {_shown(shape)} "
@@ -358,8 +367,10 @@ def to_raw(tensor: Tensor) -> bytes:
 def raw_of(tensor: Tensor) -> bytes | memoryview:
     """The same, without a copy where the tensor has them like that."""
     if tensor.datatype is not Datatype.BYTES:
-        dtype = tensor.datatype.numpy.newbyteorder("<")
-        return np.ascontiguousarray(tensor.values, dtype).reshape(-1).view(np.uint8).data
+        values = tensor.values.astype(_LITTLE_ENDIAN[tensor.datatype], copy=False)
+        if values.size <= _FEW:
+            return values.tobytes()
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     parts: list[bytes] = []
     for value in tensor.values.ravel().tolist():
         text = b"" if value is None else str(value).encode()

@@ -23,7 +23,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from foretell.core.field import Array, Datatype, Field, dense_datatype
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field, dense_datatype
 from foretell.errors import InvalidInput
 
 Row = tuple[Any, ...]

@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from foretell.core.datatype import Datatype
 from foretell.core.described import (
     as_bool,
     as_list,
@@ -37,76 +37,6 @@ Array = npt.NDArray[Any]
 Scalar = bool | int | float | str
 """A single value of a field, as plain Python."""
 
-
-class Datatype(StrEnum):
-    """A datatype of the Open Inference Protocol."""
-
-    BOOL = "BOOL"
-    UINT8 = "UINT8"
-    UINT16 = "UINT16"
-    UINT32 = "UINT32"
-    UINT64 = "UINT64"
-    INT8 = "INT8"
-    INT16 = "INT16"
-    INT32 = "INT32"
-    INT64 = "INT64"
-    FP16 = "FP16"
-    FP32 = "FP32"
-    FP64 = "FP64"
-    BYTES = "BYTES"
-
-    @property
-    def numpy(self) -> np.dtype[Any]:
-        """The numpy dtype of a column: `object` (of str) for BYTES."""
-        return _NUMPY[self]
-
-    @property
-    def is_float(self) -> bool:
-        return self.value.startswith("FP")
-
-    @property
-    def is_integer(self) -> bool:
-        return "INT" in self.value
-
-    @property
-    def is_numeric(self) -> bool:
-        return self.is_float or self.is_integer
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The least and greatest finite value of a numeric datatype."""
-        if self.is_integer:
-            whole = np.iinfo(self.numpy)
-            return whole.min, whole.max
-        real = np.finfo(self.numpy)
-        return float(real.min), float(real.max)
-
-    @classmethod
-    def of(cls, dtype: np.dtype[Any]) -> Datatype:
-        """The datatype of a numpy dtype; text and objects are BYTES.
-
-        Raises ValueError when the protocol has no such datatype.
-        """
-        if dtype.kind in "OUST":
-            return cls.BYTES
-        for datatype, known in _NUMPY.items():
-            if known == dtype.newbyteorder("="):
-                return datatype
-        raise ValueError(f"no datatype of the Open Inference Protocol fits numpy's {dtype}")
-
-
-_NUMPY = {
-    Datatype.BOOL: np.dtype(np.bool_),
-    Datatype.FP16: np.dtype(np.float16),
-    Datatype.FP32: np.dtype(np.float32),
-    Datatype.FP64: np.dtype(np.float64),
-    Datatype.BYTES: np.dtype(np.object_),
-    **{
-        Datatype(f"{sign}INT{bits}"): np.dtype(f"{'u' if sign else 'i'}{bits // 8}")
-        for sign in ("U", "")
-        for bits in (8, 16, 32, 64)
-    },
-}
 
 _KINDS: dict[Datatype, type] = {Datatype.BOOL: bool, Datatype.BYTES: str}
 
@@ -272,6 +202,12 @@ class Field:
                 f"'{self.name}' has rows of shape {column.shape[1:]}, but needs {self.shape}",
                 field=self.name,
             )
+        if column.shape == (1,):  # for one value numpy takes ten times as long
+            try:
+                accepted_one = self.accept(column.item())
+            except InvalidInput as error:
+                raise error.at_row(0) from None
+            return np.array([accepted_one], object if self._is_boxed else self.datatype.numpy)
         numeric = self.datatype.is_numeric and column.dtype.kind in "iuf"
         if numeric and not self.closed:
             return self._accept_numbers(column)
@@ -331,8 +267,9 @@ class Field:
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether one row may have `shape`."""
-        return len(shape) == len(self.shape) and all(
-            want in (-1, have) for want, have in zip(self.shape, shape, strict=True)
+        return shape == self.shape or (
+            len(shape) == len(self.shape)
+            and all(want in (-1, have) for want, have in zip(self.shape, shape, strict=True))
         )
 
     def _refused(self, value: object) -> InvalidInput:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from foretell.core.datatype import Datatype
 from foretell.core.described import as_list, as_object, as_scalar
-from foretell.core.field import Datatype, Field, Scalar, dense_datatype, spoken
+from foretell.core.field import Field, Scalar, dense_datatype, spoken
 from foretell.errors import BadPackage, InvalidInput
 
 

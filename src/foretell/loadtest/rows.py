@@ -17,7 +17,8 @@ import numpy as np
 
 from foretell.codecs.asking.rows import batch_of
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 
 _DIGITS = 4

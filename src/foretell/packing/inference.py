@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.manifest import Step
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage, InvalidInput

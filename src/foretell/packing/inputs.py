@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foretell.core.field import Datatype, Field, Scalar, spoken
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field, Scalar, spoken
 from foretell.errors import BadPackage
 from foretell.packing.encoders import Seen, seen_by, takes_texts
 from foretell.packing.sample import Frame, check_column, field_of, plain_column

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from foretell.core.datatype import Datatype
 from foretell.core.described import is_printable
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.field import Array, Field
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.stages import Labels
 

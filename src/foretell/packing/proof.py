@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from foretell.core.batch import Batch, column_values
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.core.servable import Servable
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage, ForetellError, InvalidInput

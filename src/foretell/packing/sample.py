@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from foretell.core.batch import Batch
+from foretell.core.datatype import Datatype
 from foretell.core.described import is_printable
-from foretell.core.field import Array, Datatype, Field, Scalar
+from foretell.core.field import Array, Field, Scalar
 from foretell.errors import BadPackage, MissingExtra
 
 MOST_ROWS = 100_000

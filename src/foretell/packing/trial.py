@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from foretell.core.batch import Batch, column_values
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.packing.sample import Frame, plain_column
 from foretell.runtimes.python_class import PythonStage
 from foretell.runtimes.stages import Stage, answering

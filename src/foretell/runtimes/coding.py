@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from foretell.core.batch import FEW_ROWS, Batch, Chosen, flattened
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.runtimes.tables import Table, Tabulate
 
 UNKNOWN, MISSING = 0, 1

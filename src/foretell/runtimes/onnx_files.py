@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from foretell.core.batch import FEW_ROWS, Batch, Chosen
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.coding import coded
 from foretell.runtimes.onnx_row import Bound, BoundRow, bound_row

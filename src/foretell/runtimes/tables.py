@@ -22,7 +22,8 @@ from typing import Any, Literal
 import numpy as np
 
 from foretell.core.batch import Batch
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.errors import BadPackage, MissingExtra
 
 Table = Any

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from foretell.codecs.asking.json_bodies import JsonAsking, version_in
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 
 VALUES: dict[Datatype, st.SearchStrategy[Any]] = {

@@ -14,7 +14,8 @@ from foretell.codecs.oip_json import OipJson
 from foretell.codecs.oip_messages import response_of, tensors_of
 from foretell.codecs.tensors import Tensors
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput
 from tests.codecs.asking.test_json_bodies import NAMES, assert_same, batches

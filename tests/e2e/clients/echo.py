@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from foretell import Field, Signature
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 
 SCALARS = [datatype for datatype in Datatype if datatype is not Datatype.BYTES]
 FIELDS = (

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.manifest import Manifest
 from foretell.core.signature import Signature
 from foretell.packing.compiling import Compiled, apart, compile_chain, compiled

@@ -17,7 +17,8 @@ import pytest
 
 import foretell
 from foretell.core.batch import Batch
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.engine.executors import ProcessDied
 from foretell.errors import InvalidInput, ModelFailed

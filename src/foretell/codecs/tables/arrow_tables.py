@@ -27,7 +27,8 @@ from foretell.codecs.tables.columns import accepted, boxed, check_count, check_n
 from foretell.codecs.tables.expansion import Bytes, Unreadable, records_of, unpacked_size
 from foretell.codecs.tables.parquet_layout import check_pages, layout_of
 from foretell.core.batch import Batch
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput, MissingExtra, TooLarge
 

@@ -32,7 +32,8 @@ from foretell.codecs.tables.columns import (
     too_many,
 )
 from foretell.core.batch import Batch
-from foretell.core.field import Array, Datatype, Field, Scalar
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field, Scalar
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput
 

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from foretell.core.batch import Batch, Chosen
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.errors import ModelFailed
 
 Predict = Callable[[Batch], Batch]

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from foretell.core.batch import Batch
-from foretell.core.field import Array, Datatype, dense_datatype
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, dense_datatype
 
 LONGEST_S = 60.0
 _PROGRAM = """

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.core.field import Datatype
+from foretell.core.datatype import Datatype
 from foretell.core.signature import Signature
 from foretell.errors import MissingExtra
 from foretell.packing.compiling.drawing.chain import draw_chain

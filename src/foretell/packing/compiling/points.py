@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from foretell.core.batch import Batch
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.packing.compiling.drawing.graph import Cut, Origin
 
 _SAMPLE_ROWS = 300

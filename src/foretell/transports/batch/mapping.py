@@ -22,7 +22,8 @@ import pyarrow as pa
 from foretell.codecs.tables.arrow_tables import is_readable
 from foretell.codecs.tables.columns import element_names
 from foretell.codecs.tables.csv_tables import value_of
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.errors import InvalidInput
 from foretell.transports.batch.dataset import Form, Source

@@ -11,7 +11,8 @@ from foretell.codecs import messages
 from foretell.codecs.oip_messages import parameter, response_of, tensors_of, write_response
 from foretell.codecs.tensors import Tensors, shape_of
 from foretell.core.call import Call, Target
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.engine.catalogue import EXTENSIONS, NAME, Catalogue, Statistics
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.streaming import in_order
@@ -198,8 +199,9 @@ def _at_once(answer: Callable[[Any], Any]) -> Callable[[Any, Rpc], Awaitable[byt
 def _refuse_unserved(request: Any) -> None:
     """Raise InvalidInput for what would change the answer and is not done over gRPC."""
     for part in (*request.inputs, *request.outputs):
-        for name, what in _UNSERVED.items():
-            if name in part.parameters:
+        told = part.parameters
+        for name, what in _UNSERVED.items() if told else ():
+            if name in told:
                 raise InvalidInput(f"'{part.name}' asks for {what}", field=part.name)
 
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from foretell.core.call import Target
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.engine.fleet import Fleet, Loaded
 from foretell.transports.rest.hot import RestLimits

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.signature import Signature
 from foretell.packing.compiling.drawing.graph import Graph, Origin, Tensor, Unfaithful
 from foretell.runtimes.tables import TableForm

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from foretell.codecs.tables.csv_tables import value_of
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.errors import InvalidInput
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.columnar import told_of

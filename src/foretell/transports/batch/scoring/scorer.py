@@ -19,7 +19,8 @@ import pyarrow as pa
 from foretell.codecs.tables.arrow_tables import Columns
 from foretell.codecs.tables.columns import boxed
 from foretell.core.batch import Batch, Chosen
-from foretell.core.field import Array, Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Array, Field
 from foretell.core.signature import Signature
 from foretell.engine.executors import Outcome, Predict, ProcessDied, attempt
 from foretell.errors import ForetellError, InvalidInput, ModelFailed

@@ -12,7 +12,8 @@ from fastapi import APIRouter, Request
 
 from foretell.codecs.tensors import shape_of
 from foretell.core.call import Target
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.engine.catalogue import EXTENSIONS, NAME, Catalogue, Statistics
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import InvalidInput, TooLarge
