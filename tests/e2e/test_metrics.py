@@ -217,3 +217,20 @@ def answers(url: str) -> bool:
         return httpx.get(url).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_what_rest_sheds_is_counted(place: Place) -> None:
+    arguments = ("--workers", "1", "--executor", "thread", "--max-queue-rows", "4")
+    with serving(place, *arguments) as server, ThreadPoolExecutor(2) as pool:
+        scraped = Scraper(server.url)
+        known = Known(server, place, scraped)
+        first = known.number()
+        asked = [pool.submit(ask, server, first)]
+        place.until_seen(first)
+        asked.append(pool.submit(ask, server, *(known.number() for _ in range(4))))
+        until(lambda: scraped("foretell_queue_rows", **GATED) == 4)
+        known.rest(429, "overloaded", known.number())
+        place.gate.touch()
+        assert [one.result().status_code for one in asked] == [200, 200]
+        assert scraped("foretell_requests_total", door="rest", code="429") == 1
+        assert scraped("prediction_total", status="overloaded", **GATED) == 1

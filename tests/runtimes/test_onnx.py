@@ -1,5 +1,8 @@
 """An ONNX file answers what ONNX Runtime answers, under the names that people expect."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +183,44 @@ def test_a_scaler_in_front_of_a_graph_feeds_it(tree: Any, tmp_path: Path) -> Non
     labels, rows = run(path, {"X": scaler.transform(frame).astype(np.float32)})
     assert answers["prediction"].tolist() == list(labels)
     models.assert_same(answers["probability"], rows)
+
+
+_TELLING = """
+import ctypes, sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from foretell.runtimes.onnx_files import open_graph
+
+seen: list[Any] = []
+getenv = ctypes.CDLL(None).getenv  # as a library in C reads it
+getenv.restype = ctypes.c_char_p
+
+class Finder:
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name == "onnxruntime":
+            seen.append(getenv(b"ORT_DISABLE_TELEMETRY"))
+
+sys.meta_path.insert(0, Finder())
+open_graph(Path(sys.argv[1]), {})
+sockets = psutil.Process().net_connections(kind="all")
+print(seen, [one for one in sockets if one.raddr])
+"""
+
+
+def test_the_runtime_tells_nobody_of_what_it_runs(tree: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    graph = to_onnx(tree, np.zeros((1, tree.n_features_in_), np.float32))
+    path.write_bytes(graph.SerializeToString())
+    environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    told = subprocess.run(
+        [sys.executable, "-c", _TELLING, path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == "[b'1'] []"

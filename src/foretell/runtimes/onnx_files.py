@@ -18,6 +18,7 @@ not listed in a package is not read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ _DATATYPES = {
 }
 
 _SILENT = 4
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 """ONNX Runtime raises what it would write to stderr, in the midst of somebody's log."""
 
 
@@ -73,10 +75,13 @@ def open_graph(
 
     Raises BadPackage and MissingExtra.
     """
+    # It tells its maker of machines and models; the variable is read when it is loaded.
+    os.putenv(_NO_TELEMETRY, "1")
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtra(f"install onnxruntime to read {path.name}") from error
+    onnxruntime.disable_telemetry_events()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
