@@ -202,12 +202,6 @@ class Field:
                 f"'{self.name}' has rows of shape {column.shape[1:]}, but needs {self.shape}",
                 field=self.name,
             )
-        if column.shape == (1,):  # for one value numpy takes ten times as long
-            try:
-                accepted_one = self.accept(column.item())
-            except InvalidInput as error:
-                raise error.at_row(0) from None
-            return np.array([accepted_one], object if self._is_boxed else self.datatype.numpy)
         numeric = self.datatype.is_numeric and column.dtype.kind in "iuf"
         if numeric and not self.closed:
             return self._accept_numbers(column)
