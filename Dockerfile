@@ -13,7 +13,7 @@ COPY LICENSE README.md pyproject.toml ./
 COPY src src
 RUN tools/bin/pip wheel --no-cache-dir --no-deps --wheel-dir wheels . \
     && tools/bin/pip --python /opt/foretell/bin/python install --no-cache-dir \
-      --only-binary=:all: "$(echo ./wheels/*.whl)[${EXTRAS}]"
+      --only-binary=:all: "$(echo ./wheels/*.whl)${EXTRAS:+[${EXTRAS}]}"
 RUN tools/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0 \
     && tools/bin/cyclonedx-py environment --output-reproducible \
       --output-file /opt/foretell/sbom.cdx.json /opt/foretell/bin/python

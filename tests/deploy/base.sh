@@ -20,5 +20,5 @@ if [ -n "$missing" ]; then
 fi
 echo "making $1 ..."
 mkdir -p "$(dirname "$1")"
-mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$1.part"
+mmdebstrap --quiet --format=tar --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$1.part"
 mv "$1.part" "$1"
