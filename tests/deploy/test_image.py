@@ -223,10 +223,19 @@ def test_a_base_cannot_write_into_the_dockerfile(base: str) -> None:
         Image((), {}, base=base)
 
 
-@pytest.mark.parametrize("changed", [{}, {"mounted": True}, {"wheel": None}], ids=str)
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"mounted": True}, {"wheel": None}, {"locked": {"lightgbm": "4.7.0"}}],
+    ids=str,
+)
 def test_hadolint_finds_nothing(tmp_path: Path, image: Image, changed: dict[str, Any]) -> None:
     context.write(replace(image, **changed), tmp_path / "image")
     assert linted(tmp_path / "image" / "Dockerfile") == (0, "")
+
+
+def test_lightgbm_gets_the_library_that_slim_bases_lack(image: Image) -> None:
+    assert "libgomp1" not in context.dockerfile(image)
+    assert "libgomp1" in context.dockerfile(replace(image, locked={"lightgbm": "4.7.0"}))
 
 
 def test_the_dockerfile_of_the_project_ends_as_that_of_an_image_with_mounted_models() -> None:

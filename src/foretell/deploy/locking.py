@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import zipfile
 from collections.abc import Iterable
@@ -33,6 +34,8 @@ def lock(models: Iterable[Model], *, extras: Iterable[str], wheel: Path | None) 
     Foretell is one of them unless its `wheel` is given. `extras` are those of Foretell. Raises
     MissingExtra, BadSettings, BadPackage.
     """
+    if importlib.util.find_spec("packaging") is None:
+        raise MissingExtra("install foretell[deploy] to make images: packaging is missing")
     pinned = _recorded(models)
     told = _own_metadata(wheel)
     _check_extras(extras, told.get_all("Provides-Extra") or [])
