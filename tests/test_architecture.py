@@ -76,7 +76,7 @@ EXCEPTIONS: dict[str, str] = {
     "parameters foretell/client/clients.py::__init__": "one keyword for each option of a client",
     "parameters foretell/packing/package.py::pack": "one keyword for each flag of foretell pack",
     "parameters foretell/app/cli.py::pack": "one parameter for each flag of foretell pack",
-    "parameters foretell/app/cli.py::image": "one parameter for each flag of foretell image",
+    "parameters foretell/app/image_command.py::image": "one parameter for each flag",
     "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 
