@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AZURITE := .azurite/node_modules/.bin/azurite-blob
 CONTAINER_BASE := .containers/base.tar
+PACKAGES := prometheus prometheus-alertmanager wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv azurite containers demo check test lint bench peers clean
+.PHONY: help venv azurite packages containers demo check test lint bench peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +36,9 @@ containers: $(CONTAINER_BASE) ## install podman and make the base of the images 
 $(CONTAINER_BASE):
 	@sh tests/deploy/base.sh $@
 
+packages: ## install the Debian packages of the servers and tools that the tests start (as root)
+	@sh tests/install_packages.sh $(PACKAGES)
+
 demo: venv ## train, pack and serve three models, and show requests to try (PORT=8000)
 	@$(BIN)/python examples/demo.py .demo --port $(PORT)
 
@@ -46,7 +50,7 @@ lint: venv
 check: lint ## ruff, mypy and the fast tests: below 90 seconds
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
 
-test: lint azurite containers ## what check does, with all tests
+test: lint azurite packages containers ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)

@@ -24,6 +24,7 @@ from benchmarks.batch_jobs import batch_jobs
 from benchmarks.comparison import compare
 from benchmarks.compilation import compilation
 from benchmarks.conditions import Conditions, machine
+from benchmarks.counting import counting
 from benchmarks.harness import require_tools
 from benchmarks.many_rows import many_rows
 from benchmarks.overload import overload
@@ -45,6 +46,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "overload": overload,
     "tables": tables,
     "at-rest": at_rest,
+    "metrics": counting,
     "compilation": compilation,
     "batch": batch_jobs,
     "bulk": many_rows,

@@ -143,7 +143,7 @@ def _many_rows(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
     ]
 
 
-def _one_row_both_ways(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
+def one_row_both_ways(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
     """The example customer over 32 connections of HTTP/1.1, or 4 of HTTP/2 with 8 calls each."""
     (over_http,) = one_row(site, [32], seconds)
     call = replace(
@@ -249,7 +249,7 @@ SCENARIOS = (
         ("floor", "foretell over REST", "foretell over gRPC", "grpcio", "grpcio.aio"),
         GRPC_RATIOS,
         boosted,
-        _one_row_both_ways,
+        one_row_both_ways,
     ),
     Scenario(
         "tensors",

@@ -54,7 +54,7 @@ ROOMS = {
     "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),
     "deploy": _room("core", "jinja2 numpy packaging yaml"),
-    "loadtest": _room("core client", "hdrh matplotlib numpy"),
+    "loadtest": _room("core codecs client", "hdrh hpack numpy"),
     "console": _room("core engine transports", "numpy"),
     "testing": _room("core engine transports", "numpy"),
     "app": _room("*", "*"),

@@ -26,6 +26,7 @@ from foretell.transports.batch.parts import batch_rows_of
 from foretell.transports.batch.preparing import answers_of
 from foretell.transports.batch.reading.columnar import piece_of
 from foretell.transports.batch.reading.pieces import Layout, Wanted
+from foretell.transports.batch.reading.typed import row_of
 from foretell.transports.batch.scoring.loading import scorer_of, takes_bulk
 from foretell.transports.batch.scoring.scorer import Scored
 from foretell.transports.batch.writing import Style
@@ -109,7 +110,7 @@ def _pieces(batches: Iterator[pa.RecordBatch], wanted: Wanted) -> Iterator[Any]:
 
 def _refuse(scored: Scored) -> None:
     for bad in scored.bad:
-        values = {} if bad.values is None else bad.values.to_pylist()[0]
+        values = {} if bad.values is None else row_of(bad.values)
         raise InvalidInput(
             f"row {values}: {bad.row.reason}; correct it, or leave such rows out with "
             "on_bad_row='skip'",

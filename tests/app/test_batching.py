@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from foretell.app.batching import metrics, showing
+from foretell.app.batching import jobs, metrics, showing
 from foretell.app.batching.choices import BatchSettings
 from foretell.app.cli import main
 from foretell.errors import BadSettings, StartFailed
@@ -125,7 +127,7 @@ def test_metrics_are_pushed_to_a_gateway() -> None:
     with pytest.raises(StartFailed, match="cannot be pushed"):
         metrics.push(url, "churn", "text")
     with pytest.raises(BadSettings, match="must be a URL"):
-        metrics.push("gateway:9091", "churn", "text")
+        metrics.check(None, "gateway:9091")
 
 
 def test_settings_come_from_file_environment_and_flags(
@@ -138,6 +140,8 @@ def test_settings_come_from_file_environment_and_flags(
     assert BatchSettings.read({"keep": ""}, environ={}).keep == ()
     assert BatchSettings.read({"keep": ["größe, m²"]}, environ={}).keep == ("größe, m²",)
     assert BatchSettings.read({}, environ={}).keep == ("a",)
+    with pytest.raises(BadSettings, match="'a' takes one column; name it once"):
+        BatchSettings.read({"columns": "a=x,b=y,a=z"}, environ={})
     with pytest.raises(BadSettings, match="did you mean 'quarantine'"):
         BatchSettings.read({"on_bad_row": "quarantined"}, environ={})
 
@@ -177,6 +181,71 @@ def test_exit_codes_tell_schedulers_what_became_of_it(
     got, out, err = code(capsys, *job, "--on-bad-row", "fall")
     assert got == 2
     assert "did you mean 'fail'" in err
+
+
+@pytest.mark.slow
+def test_metrics_that_cannot_be_sent_hide_neither_failure_nor_success(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gateway() as (url, _):
+        pass
+    (tmp_path / "bad.csv").write_text("usage,plan,active\nmany,basic,true\n")
+    write(arrow(5), tmp_path / "in.csv")
+    got, out, _ = code(
+        capsys, repository, tmp_path / "bad.csv", tmp_path / "1", "--json", "--pushgateway", url
+    )
+    told = json.loads(out)
+    assert (got, told["code"]) == (1, "invalid_input")
+    assert "'usage' is \"many\"" in told["error"]
+    assert "cannot be pushed" in told["error"]
+    got, _, err = code(
+        capsys, repository, tmp_path / "in.csv", tmp_path / "2", "--pushgateway", url
+    )
+    assert got == 1
+    assert "all rows are done, but the metrics cannot be pushed" in err
+    assert (tmp_path / "2" / "_SUCCESS").exists()
+
+
+@pytest.mark.slow
+def test_where_metrics_go_is_judged_before_the_job(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(arrow(5), tmp_path / "in.csv")
+    job = (repository, tmp_path / "in.csv", tmp_path / "out")
+    assert code(capsys, *job, "--metrics-file", tmp_path / "none" / "x.prom")[0] == 2
+    assert code(capsys, *job, "--pushgateway", "gateway:9091")[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_job_that_is_stopped_says_so_in_json(
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(arrow(5), tmp_path / "in.csv")
+
+    def stopped(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(jobs, "run", stopped)
+    got, out, _ = code(capsys, repository, tmp_path / "in.csv", tmp_path / "out", "--json")
+    assert got == 143
+    assert json.loads(out)["code"] == "stopped"
+
+
+@pytest.mark.slow
+def test_a_file_without_bad_rows_has_none_of_another_job_beside_it(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text("usage,plan,active\nmany,basic,true\n1,basic,true\n")
+    job = (repository, tmp_path / "in.csv", tmp_path / "out.csv", "--on-bad-row", "quarantine")
+    assert code(capsys, *job)[0] == 3
+    assert (tmp_path / "out.csv.quarantine.ndjson").exists()
+    (tmp_path / "in.csv").write_text("usage,plan,active\n1,basic,true\n")
+    assert code(capsys, *job, "--overwrite")[0] == 0
+    assert not (tmp_path / "out.csv.quarantine.ndjson").exists()
 
 
 @pytest.mark.slow

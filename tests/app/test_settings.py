@@ -45,6 +45,11 @@ def test_several_words_may_stand_in_one_flag(told: object) -> None:
     assert settings.executor_of("other") is ExecutorKind.AUTO
 
 
+@pytest.mark.parametrize("told", ["0.001, 0.5", ["0.001,0.5"], ["0.001", "0.5"], [0.001, 0.5]])
+def test_buckets_may_be_given_in_every_way(told: object) -> None:
+    assert Settings.read({"latency_buckets_s": told}, environ={}).latency_buckets_s == (0.001, 0.5)
+
+
 def test_one_string_may_name_several_addresses() -> None:
     assert read(FORETELL_BIND="0.0.0.0:80, [::]:81,unix:/x").bind == (
         "0.0.0.0:80",
@@ -68,6 +73,15 @@ def test_one_string_may_name_several_addresses() -> None:
         ({}, "workers = ", {}, "is not TOML"),
         ({}, "workers = true", {}, "workers is true (from foretell.toml), which it can't be"),
         ({"executor": "treads"}, "", {}, "'treads' is no executor"),
+        ({"latency_buckets_s": "0.1,0.1"}, "", {}, "above the one before it"),
+        ({"latency_buckets_s": "0,1"}, "", {}, "above 0"),
+        ({"latency_buckets_s": "1,inf"}, "", {}, "each bound must be"),
+        ({"latency_buckets_s": "nan"}, "", {}, "each bound must be"),
+        ({"latency_buckets_s": "0.1,soon"}, "", {}, "valid number"),
+        ({"metrics_bind": "9090"}, "", {}, "'9090' is no address"),
+        ({"metrics_bind": "localhost:0"}, "", {}, "must know the port"),
+        ({"metrics_bind": "0.0.0.0:08000"}, "", {}, "a port that no other bind has"),
+        ({"metrics_bind": "a:9090", "metrics": "false"}, "", {}, "metrics is off"),
         ({"certfile": "x"}, "", {}, "TLS needs both"),
     ],
 )

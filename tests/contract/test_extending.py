@@ -1,11 +1,13 @@
 """The application is a FastAPI that users extend: what they add holds for every route."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Request, Response
+from prometheus_client.parser import text_string_to_metric_families
 
 from foretell.app.settings import Settings
 from foretell.app.wiring import create_app
@@ -91,6 +93,78 @@ async def test_it_can_be_mounted_under_a_prefix(app: RestApp, prefix: str) -> No
         v1 = await client.post(f"{prefix}/v1/models/churn:predict", json=INSTANCES)
         assert v1.json() == {"predictions": [reply.json()["prediction"]]}
         assert (await client.post(f"{prefix}/invocations", json=INSTANCES)).json() == v1.json()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind middleware"])
+async def test_every_reply_is_counted_once_whoever_makes_it(app: RestApp, behind: bool) -> None:
+    @app.get("/broken")
+    async def broken() -> None:
+        raise ValueError
+
+    if behind:
+
+        @app.middleware("http")
+        async def passing(
+            request: Request, call_next: Callable[[Request], Awaitable[Response]]
+        ) -> Response:
+            return await call_next(request)
+
+    outer = FastAPI()
+    outer.mount("/ml", app)
+    async with client_of(app) as client, client_of(outer) as mounted:
+        for method, path, status in (
+            ("POST", "/predict", 200),
+            ("GET", "/predict", 405),
+            ("POST", "/models/nobody/predict", 404),
+            ("POST", "/v2/models/churn/infer", 400),
+            ("POST", "/prediction.PredictionService/Predict", 415),
+            ("GET", "/docs", 200),
+            ("GET", "/nowhere", 404),
+            ("GET", "/broken", 500),
+        ):
+            reply = await client.request(method, path, json=ROW)
+            assert (path, reply.status_code) == (path, status)
+        assert (await mounted.post("/ml/predict", json=ROW)).status_code == 200
+        told = replies(await client.get("/metrics"))
+    assert told == {
+        ("rest", "200"): 3,
+        ("rest", "400"): 1,
+        ("rest", "404"): 2,
+        ("rest", "405"): 1,
+        ("rest", "500"): 1,
+        ("grpc", "UNKNOWN"): 1,
+    }
+
+
+@pytest.mark.anyio
+async def test_metrics_can_be_left_out(repository: Path) -> None:
+    app = create_app(repository / "churn" / "1.0.0", settings=Settings(metrics=False))
+    async with client_of(app) as client:
+        assert (await client.get("/metrics")).status_code == 404
+        assert (await client.post("/predict", json=ROW)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_whoever_runs_the_application_has_the_metrics_in_it(repository: Path) -> None:
+    """It does not listen at an address of Foretell's settings."""
+    settings = Settings(metrics_bind="127.0.0.1:9000")
+    app = create_app(repository / "churn" / "1.0.0", settings=settings)
+    async with client_of(app) as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.head("/metrics")).status_code == 200
+
+
+def replies(scraped: httpx.Response) -> Counter[tuple[str, str]]:
+    """The replies by door and code."""
+    return Counter(
+        {
+            (sample.labels["door"], sample.labels["code"]): int(sample.value)
+            for family in text_string_to_metric_families(scraped.text)
+            for sample in family.samples
+            if sample.name == "foretell_requests_total" and sample.value
+        }
+    )
 
 
 @pytest.fixture

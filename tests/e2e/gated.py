@@ -28,4 +28,6 @@ class Gated:
             time.sleep(0.002)
         if (x == -2).any():
             os._exit(7)
+        if (x == -3).any():
+            raise ValueError("a secret that stays in the log")
         return x * 2

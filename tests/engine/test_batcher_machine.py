@@ -6,6 +6,7 @@ doubled or a reordered row is seen.
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from foretell.core.field import Datatype, Field
 from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher
 from foretell.engine.executors import Outcome, ProcessDied, attempt
+from foretell.engine.hooks import BatchBegan, BatchEnded, Dropped
 from foretell.errors import DeadlineExceeded, Overloaded
 from tests.engine.cranked import CrankedLoop
 
@@ -71,6 +73,33 @@ class SlowExecutor:
         """Nothing is held."""
 
 
+class Heard:
+    """All that the batcher told."""
+
+    def __init__(self) -> None:
+        self.running = self.queued = self.rows = 0
+        self.waited_s: list[float] = []
+        self.answered_s: list[float] = []
+        self.failed_s: list[float] = []
+        self.drops: Counter[Dropped] = Counter()
+
+    def began(self, event: BatchBegan) -> None:
+        self.running += event.n_rows
+        self.rows += event.n_rows
+        self.waited_s += event.waited_s
+
+    def ended(self, event: BatchEnded) -> None:
+        self.running -= event.n_rows
+        self.answered_s += event.answered_s
+        self.failed_s += event.failed_s
+
+    def dropped(self, why: Dropped) -> None:
+        self.drops[why] += 1
+
+    def waiting(self, n_rows: int) -> None:
+        self.queued = n_rows
+
+
 @dataclass(eq=False)
 class Asked:
     rows: list[float]
@@ -92,9 +121,12 @@ class Batching(RuleBasedStateMachine):
             BatchLimits(MAX_BATCH_ROWS, max_wait_s),
             AdmissionLimits(MAX_QUEUE_ROWS),
             clock=self.loop.time,
+            listener=(heard := Heard()),
         )
+        self.heard = heard
         self.numbers = itertools.count(1)
         self.asked: list[Asked] = []
+        self.shed = 0
 
     @rule(
         n_rows=st.integers(1, 13),
@@ -112,6 +144,7 @@ class Batching(RuleBasedStateMachine):
             batch = Batch.from_rows(FIELDS, [(n,) for n in rows])
             answer = self.batcher.submit(batch, Call("", deadline))
         except Overloaded:
+            self.shed += 1
             waiting = self.batcher._planner.waiting_rows
             assert waiting + len(rows) > MAX_QUEUE_ROWS
         else:
@@ -163,12 +196,17 @@ class Batching(RuleBasedStateMachine):
         assert self.batcher._planner.waiting_rows <= awaited
 
     @invariant()
+    def who_listens_knows_how_many_rows_run(self) -> None:
+        if self.executor.out is not None:
+            assert self.heard.running == sum(b.n_rows for b in self.executor.out[0])
+
+    @invariant()
     def nothing_is_started_twice(self) -> None:
         assert len(self.executor.started) == len(set(self.executor.started))
 
     def teardown(self) -> None:
         """Whatever happened, everybody is answered, with what is theirs."""
-        while any(not one.answer.done() for one in self.asked):
+        while self.executor.out is not None or any(not a.answer.done() for a in self.asked):
             self.loop.turn_until_quiet()
             if self.executor.out is not None:
                 self.executor.finish(dies=False)
@@ -180,7 +218,23 @@ class Batching(RuleBasedStateMachine):
         assert self.batcher._planner.waiting_rows == 0
         for one in self.asked:
             self.check(one)
+        self.check_what_was_heard()
         asyncio._set_running_loop(None)
+
+    def check_what_was_heard(self) -> None:
+        """Each call is told of once, as what became of it."""
+        ended = [_end_of(one.answer) for one in self.asked]
+        heard = self.heard
+        assert heard.drops[Dropped.OVERLOADED] == self.shed
+        assert heard.drops[Dropped.CANCELLED] == ended.count(asyncio.CancelledError)
+        assert heard.drops[Dropped.DEADLINE_EXCEEDED] == ended.count(DeadlineExceeded)
+        assert len(heard.answered_s) == ended.count(None)
+        assert len(heard.failed_s) == ended.count(ValueError) + ended.count(ProcessDied)
+        assert all(seconds >= 0 for seconds in heard.waited_s + heard.answered_s + heard.failed_s)
+        assert (heard.running, heard.queued) == (0, 0)
+        assert heard.rows == len(self.executor.started)
+        begun = set(self.executor.started)
+        assert len(heard.waited_s) == sum(one.rows[0] in begun for one in self.asked)
 
     def check(self, one: Asked) -> None:
         assert one.answer.cancelled() == one.cancelled
@@ -198,6 +252,13 @@ class Batching(RuleBasedStateMachine):
         else:
             assert isinstance(error, ValueError)
             assert error.args[0] in self.executor.guilty.intersection(one.rows)
+
+
+def _end_of(answer: asyncio.Future[Answer]) -> type[BaseException] | None:
+    if answer.cancelled():
+        return asyncio.CancelledError
+    error = answer.exception()
+    return None if error is None else type(error)
 
 
 TestBatching = Batching.TestCase

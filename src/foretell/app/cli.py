@@ -1,4 +1,4 @@
-"""The command line: `foretell pack`, `inspect`, `serve`, `predict`, `batch`, `image`.
+"""The command line: `pack`, `inspect`, `serve`, `predict`, `batch`, `loadtest`, `image`.
 
 Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
 or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
@@ -20,6 +20,7 @@ from rich.console import Console
 import foretell
 from foretell.app import flags, image_command
 from foretell.app.batching.choices import BatchSettings
+from foretell.app.loadtesting.choices import LoadSettings
 from foretell.app.reports import printable
 from foretell.app.settings import ClientSettings, Settings
 from foretell.errors import BadSettings, ForetellError
@@ -174,8 +175,9 @@ def serve(
     packages = find_packages(targets, settings)
     switches = wiring.switches_of(packages)
     notice = Notice()
-    build = functools.partial(wiring.build, packages, settings, switches, notice)
-    servers.run(build, notice, settings)
+    metrics = wiring.metrics_of(packages, settings, switches)
+    build = functools.partial(wiring.build, packages, settings, switches, notice, metrics)
+    servers.run(build, notice, settings, metrics)
 
 
 app.command()(flags.with_settings(Settings, serve))
@@ -280,8 +282,10 @@ def batch(
             command.show_dry_run(job, _stdout)
         return
     ended = command.carry_out(job, _stderr, quiet=quiet or as_json)
-    if isinstance(ended, int):
-        raise typer.Exit(ended)
+    if isinstance(ended, command.Ended):
+        if as_json:
+            _print_json({"error": ended.said, "code": "stopped"})
+        raise typer.Exit(ended.code)
     if as_json:
         _print_json(ended.describe())
     elif not quiet:
@@ -293,6 +297,44 @@ def batch(
 app.command()(flags.with_settings(BatchSettings, batch))
 
 
+def loadtest(
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="A server: http(s)://HOST:PORT or grpc(s)://HOST:PORT."),
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model to ask.")],
+    version: Annotated[
+        str | None, typer.Option(help="The version to ask; the served one if not given.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    config: flags.Config = None,
+    **told: Any,
+) -> None:
+    """Measure a running server: latency, throughput and bytes, with its own model.
+
+    With --rate, latency counts from when a request was due, so a stalled server cannot hide. Exit
+    codes: 0 measured, 1 too slow, too many errors or no answer, 2 it cannot be done so. Settings
+    come from [loadtest] of foretell.toml, from variables (FORETELL_LOADTEST_RATE=500) and flags.
+    """
+    from foretell.app.loadtesting import command, showing
+
+    named = {} if told["compare"] is None else {"compare": ",".join(told["compare"])}
+    settings = LoadSettings.read(flags.given(told | named), config=config)
+    console = None if quiet or as_json else _stderr
+    report = command.carry_out(url, model, version, settings, console)
+    if as_json:
+        _print_json(report.describe())
+    elif not quiet:
+        showing.show(_stdout, report)
+    refusals = report.refusals(settings.max_p99_ms, settings.max_error_ratio)
+    for words in refusals:
+        _say(words, 1)
+    if refusals:
+        raise typer.Exit(1)
+
+
+app.command()(flags.with_settings(LoadSettings, loadtest))
 app.command()(image_command.image)
 
 
@@ -327,11 +369,12 @@ def _told(run: Callable[[], Any], *, as_json: bool) -> int:
     try:
         run()
     except ForetellError as error:
+        message = "; ".join((error.message, *getattr(error, "__notes__", ())))
         if as_json:
             where = {"field": error.field, "row": error.row}
             told = {name: value for name, value in where.items() if value is not None}
-            _print_json({"error": error.message, "code": error.code, **told})
-        return _say(error.message, 2 if isinstance(error, BadSettings) else 1)
+            _print_json({"error": message, "code": error.code, **told})
+        return _say(message, 2 if isinstance(error, BadSettings) else 1)
     except UnicodeEncodeError as error:
         wrong = error.object[error.start : error.end]
         if not any("\ud800" <= letter <= "\udfff" for letter in wrong):

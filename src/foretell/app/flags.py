@@ -19,12 +19,18 @@ Config = Annotated[
     ),
 ]
 
-_ALSO = {"timeout_s": ("--timeout",)}
+_ALSO = {
+    "timeout_s": ("--timeout",),
+    "duration_s": ("--duration",),
+    "warmup_s": ("--warmup",),
+}
 _SEVERAL = {
     "bind": "ADDRESS",
     "executor": "[MODEL=]KIND",
+    "latency_buckets_s": "SECONDS",
     "columns": "INPUT=COLUMN",
     "keep": "COLUMN",
+    "compare": "PROTOCOL",
 }
 
 
@@ -60,7 +66,7 @@ def given(told: Mapping[str, Any]) -> dict[str, Any]:
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     default = field.get_default(call_default_factory=True, validated_data={})
-    shown = " ".join(default) if isinstance(default, tuple) else default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
     words = f"{field.description}." + ("" if shown is None else f" [default: {shown}]")
     option: dict[str, Any] = {"help": words, "show_default": False}
     kind: Any
@@ -72,7 +78,7 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
         option["metavar"] = _SEVERAL[name]
     else:
         kind, names = str | None, (flag, *_ALSO.get(name, ()))
-        option["metavar"] = _metavar(field.annotation)
+        option["metavar"] = _metavar(name, field.annotation)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -81,12 +87,13 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
-def _metavar(annotation: Any) -> str:
+def _metavar(name: str, annotation: Any) -> str:
     kinds = get_args(annotation) or (annotation,)
     for literal in (annotation, *kinds):
         if get_origin(literal) is Literal:
             return "|".join(get_args(literal))
-    for kind, word in ((Path, "PATH"), (int, "INTEGER"), (float, "SECONDS")):
+    number = "SECONDS" if name.endswith("_s") else "NUMBER"
+    for kind, word in ((Path, "PATH"), (int, "INTEGER"), (float, number)):
         if kind in kinds:
             return word
     return "TEXT"

@@ -12,9 +12,11 @@ Rules:
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -26,7 +28,7 @@ from foretell.errors import BadSettings
 
 PREFIX = "FORETELL_"
 CONFIG_FILE = "foretell.toml"
-TABLES = ("batch", "client")
+TABLES = ("batch", "client", "loadtest")
 """The tables of the file, each for settings of their own; what stands outside is the server's."""
 
 # Kubernetes sets these in every pod when a Service is called "foretell".
@@ -131,6 +133,17 @@ class Settings(Readable):
     max_queue_rows: Annotated[
         int, Field(ge=1, description="The most rows that may wait for one model before 429")
     ] = 100_000
+    metrics: Annotated[
+        bool, Field(description="Count what is served, and tell Prometheus at /metrics")
+    ] = True
+    metrics_bind: Annotated[
+        str | None,
+        Field(description="An address for /metrics alone, which the others do not answer then"),
+    ] = None
+    latency_buckets_s: Annotated[
+        tuple[float, ...],
+        Field(min_length=1, max_length=100, description="Upper bounds of the buckets of times"),
+    ] = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
     model_control: Annotated[bool, Field(description="Let requests load and unload models")] = False
     executor: Annotated[
         tuple[str, ...],
@@ -163,7 +176,7 @@ class Settings(Readable):
         Path, Field(description="Where packages made from raw model files are kept")
     ] = Field(default_factory=lambda: default_cache_dir(os.environ))
 
-    @field_validator("bind", "executor", mode="before")
+    @field_validator("bind", "executor", "latency_buckets_s", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """A string may name several, with commas between them, also one of many."""
@@ -176,11 +189,22 @@ class Settings(Readable):
     @classmethod
     def _check_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
-            host, colon, port = address.rpartition(":")
-            if address.startswith("unix:") and len(address) > len("unix:"):
-                continue
-            if not colon or not host or not port.isdigit() or int(port) > 65535:
-                raise ValueError(f"{address!r} is no address; take HOST:PORT, as in 127.0.0.1:8000")
+            _port_of(address)
+        return value
+
+    @field_validator("metrics_bind")
+    @classmethod
+    def _check_metrics_address(cls, value: str | None) -> str | None:
+        if value is not None and _port_of(value) == "0":
+            raise ValueError("Prometheus must know the port; take another one than 0")
+        return value
+
+    @field_validator("latency_buckets_s")
+    @classmethod
+    def _check_buckets(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        rising = all(low < high for low, high in pairwise((0.0, *value)))
+        if not rising or not math.isfinite(value[-1]):
+            raise ValueError("each bound must be above 0 and above the one before it")
         return value
 
     @field_validator("executor")
@@ -198,6 +222,16 @@ class Settings(Readable):
         """The kind that was set for `model`, or for all models."""
         kinds = {word.rpartition("=")[0]: word.rpartition("=")[2] for word in self.executor}
         return ExecutorKind(kinds.get(model, kinds.get("", ExecutorKind.AUTO)))
+
+    @model_validator(mode="after")
+    def _keep_metrics_apart(self) -> Settings:
+        if self.metrics_bind is not None:
+            if not self.metrics:
+                raise ValueError("metrics_bind is the address of metrics; metrics is off")
+            # Requests tell their port, not the address that was bound.
+            if _port_of(self.metrics_bind) in map(_port_of, self.bind):
+                raise ValueError("metrics_bind needs a port that no other bind has")
+        return self
 
     @model_validator(mode="after")
     def _pair_tls_files(self) -> Settings:
@@ -253,6 +287,16 @@ class ClientSettings(Readable):
         if self.certfile is None or self.keyfile is None:
             return self.certfile
         return self.certfile, self.keyfile
+
+
+def _port_of(address: str) -> str:
+    """The port, or all of `unix:PATH`. Raises ValueError for what is no address."""
+    if address.startswith("unix:") and len(address) > len("unix:"):
+        return address
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is no address; take HOST:PORT, as in 127.0.0.1:8000")
+    return str(int(port))
 
 
 def _from_file(config: Path | None, table: str | None) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from foretell.engine.fleet import Fleet, load
 from foretell.engine.notice import Notice
 from foretell.engine.repository import Package
 from foretell.engine.switches import Switches
+from foretell.telemetry.metrics import Metrics
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
@@ -31,6 +32,8 @@ def create_app(*targets: str | Path, settings: Settings | None = None) -> RestAp
     models are loaded before this returns. Raises BadPackage, NotFound, BadSettings.
     """
     settings = settings or Settings.read()
+    # Whoever runs the application chooses its addresses.
+    settings = settings.model_copy(update={"metrics_bind": None})
     return build(packages_of(targets, cache_dir=settings.cache_dir), settings)
 
 
@@ -39,14 +42,36 @@ def switches_of(packages: Sequence[Package]) -> Switches:
     return Switches(package.manifest.name for package in packages)
 
 
+def metrics_of(
+    packages: Sequence[Package], settings: Settings, switches: Switches
+) -> Metrics | None:
+    """The metrics of the packages, if there are to be any: to be made before, too."""
+    if not settings.metrics:
+        return None
+    versions = [(package.manifest.name, package.manifest.version) for package in packages]
+    return Metrics(
+        versions,
+        settings.latency_buckets_s,
+        in_service=switches.is_on,
+        release=version("foretell"),
+    )
+
+
 def build(
     packages: Sequence[Package],
     settings: Settings,
     switches: Switches | None = None,
     notice: Notice | None = None,
+    metrics: Metrics | None = None,
 ) -> RestApp:
     """The application for packages that were found already."""
     notice = notice or Notice()
+    switches = switches or switches_of(packages)
+    metrics = metrics or metrics_of(packages, settings, switches)
+    listener, told_rest, told_grpc = None, None, None
+    if metrics is not None:
+        listener = metrics.listener(lambda: notice.leaving and not notice.stopping)
+        told_rest, told_grpc = listener.door("rest"), listener.door("grpc")
     loaded = [
         load(package, kind=settings.executor_of(package.manifest.name), threads=settings.threads)
         for package in packages
@@ -55,7 +80,8 @@ def build(
     # Whoever sets the rows of a batch may have a model that takes no more of them.
     part_rows = None if "max_batch_rows" in settings.model_fields_set else _PART_ROWS
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000, part_rows)
-    dataplane = DataPlane(fleet, batching, AdmissionLimits(settings.max_queue_rows), switches)
+    admission = AdmissionLimits(settings.max_queue_rows)
+    dataplane = DataPlane(fleet, batching, admission, switches, listener)
     catalogue = Catalogue(dataplane, notice, control=settings.model_control)
     bodies = Bodies(settings.max_body_bytes_in_flight)
     messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)
@@ -65,5 +91,16 @@ def build(
         limits=RestLimits(settings.max_body_bytes, settings.max_rows),
         bodies=bodies,
         version=version("foretell"),
-        beside=[grpc_door(dataplane, catalogue, messages, bodies, leaving=lambda: notice.leaving)],
+        beside=[
+            grpc_door(
+                dataplane,
+                catalogue,
+                messages,
+                bodies,
+                leaving=lambda: notice.leaving,
+                replied=told_grpc,
+            )
+        ],
+        replied=told_rest,
+        render=metrics.render if metrics and settings.metrics_bind is None else None,
     )

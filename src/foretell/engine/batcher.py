@@ -16,16 +16,22 @@ from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call
 from foretell.core.planner import BatchLimits, BatchPlanner, Part
 from foretell.engine.executors import Executor, Outcome
-from foretell.errors import DeadlineExceeded, ModelFailed
+from foretell.engine.hooks import BatchBegan, BatchEnded, Dropped, VersionListener
+from foretell.errors import DeadlineExceeded, ModelFailed, Overloaded
 
 
 class _Request(msgspec.Struct, eq=False):
-    """A request that was admitted: its rows, who waits for them, and what came back so far."""
+    """A request that was admitted: its rows, who waits for them, and what came back so far.
+
+    `watched`: its end is seen wherever it comes from. Of others it is seen by the only batch
+    they are in.
+    """
 
     batch: Batch
     call: Call
     answer: asyncio.Future[Answer]
     done_parts: list[Batch] | None = None
+    watched: bool = False
 
 
 Told = Callable[[Exception, Call], Exception]
@@ -60,11 +66,14 @@ class Batcher:
         version: tuple[str, str] = ("", ""),
         told: Told = lambda error, call: error,
         clock: Callable[[], float] = time.monotonic,
+        listener: VersionListener | None = None,
     ) -> None:
         self.tally = Tally()
         self._version = version
         self._told = told
         self._clock = clock
+        self._listener = listener
+        self._waiting_told = 0
         self._executor = executor
         self._admission = admission
         self._pace = Pace()
@@ -87,11 +96,17 @@ class Batcher:
             loop = self._loop = asyncio.get_running_loop()
         planner = self._planner
         n_rows = batch.n_rows
-        admit(n_rows, planner.waiting_rows, self._admission, self._pace)
+        try:
+            admit(n_rows, planner.waiting_rows, self._admission, self._pace)
+        except Overloaded:
+            self._drop(Dropped.OVERLOADED)
+            raise
         answer: asyncio.Future[Answer] = loop.create_future()
         request = _Request(batch, call, answer)
         if planner.offer(request, n_rows, self._clock()):
-            answer.add_done_callback(lambda _: planner.withdraw(request))
+            request.watched = True
+            answer.add_done_callback(lambda answer: self._settled(request, answer))
+            self._tell_waiting()
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._turn, loop)
@@ -101,9 +116,35 @@ class Batcher:
             answer.add_done_callback(lambda _: alarm.cancel())
         return answer
 
+    def _drop(self, why: Dropped) -> None:
+        if self._listener is not None:
+            self._listener.dropped(why)
+
+    def _tell_waiting(self) -> None:
+        rows = self._planner.waiting_rows
+        if rows != self._waiting_told and self._listener is not None:
+            self._waiting_told = rows
+            self._listener.waiting(rows)
+
+    def _withdraw(self, request: _Request) -> None:
+        if self._planner.withdraw(request):
+            self._tell_waiting()
+
+    def _settled(self, request: _Request, answer: asyncio.Future[Answer]) -> None:
+        """A request that could wait for long has ended: whatever of it waits is of no use."""
+        self._withdraw(request)
+        if answer.cancelled():
+            self._drop(Dropped.CANCELLED)
+
+    def _passed_over(self, request: _Request) -> None:
+        """A batch is without a request that has ended before."""
+        if not request.watched and request.answer.cancelled():
+            self._drop(Dropped.CANCELLED)
+
     def _expire(self, request: _Request) -> None:
-        self._planner.withdraw(request)
+        self._withdraw(request)
         if not request.answer.done():
+            self._drop(Dropped.DEADLINE_EXCEEDED)
             late = DeadlineExceeded("the deadline passed before the model answered")
             request.answer.set_exception(late)
 
@@ -113,6 +154,7 @@ class Batcher:
         now = self._clock()
         parts = self._planner.dispatch(now)
         if parts:
+            self._tell_waiting()
             self._start(parts, now, loop)
         self._schedule(loop)
 
@@ -144,6 +186,7 @@ class Batcher:
             if deadline is not None and deadline <= now:
                 self._expire(request)
             if request.answer.done():
+                self._passed_over(request)
                 continue  # whoever asked has left, or is told that it is too late
             batch = request.batch
             wanted.append(part)
@@ -159,13 +202,16 @@ class Batcher:
         tally.rows += n_rows
         tally.waited_s += len(wanted) * now - arrived
         tally.last_run = now
+        if self._listener is not None:
+            waited = [now - part.arrived for part in wanted if not part.start]
+            self._listener.began(BatchBegan(n_rows, waited))
         running = self._executor.run(batches)
         if isinstance(running, list):
-            self._came_back(wanted, running, n_rows, self._clock() - now)
+            self._came_back(wanted, running, n_rows, now)
             return
 
         def back(future: "asyncio.Future[list[Outcome]]") -> None:
-            self._came_back(wanted, future.result(), n_rows, self._clock() - now)
+            self._came_back(wanted, future.result(), n_rows, now)
             self._schedule(loop)
 
         running.add_done_callback(back)
@@ -175,38 +221,49 @@ class Batcher:
         parts: Sequence[Part[_Request]],
         outcomes: Sequence[Outcome],
         n_rows: int,
-        seconds: float,
+        began: float,
     ) -> None:
+        now = self._clock()
         self._planner.returned()
-        self._pace.record(n_rows, seconds)
-        self.tally.ran_s += seconds
+        self._pace.record(n_rows, now - began)
+        self.tally.ran_s += now - began
         model, version = self._version
+        answered: list[float] = []
+        failed: list[float] = []
         for part, outcome in zip(parts, outcomes, strict=True):
             request = part.ticket
             answer = request.answer
             if answer.done():
-                continue  # it was cancelled, or its deadline passed
+                self._passed_over(request)  # it was cancelled, or its deadline passed
+                continue
+            whole = True
             if isinstance(outcome, Exception):
-                self._planner.withdraw(request)
+                self._withdraw(request)
                 self.tally.failed += 1
                 answer.set_exception(self._told(outcome, request.call))
+                whole = False
             elif part.stop != request.batch.n_rows:
                 request.done_parts = request.done_parts or []
                 request.done_parts.append(outcome)
+                continue
             elif request.done_parts is None:
                 answer.set_result(Answer(outcome, model, version))
             else:
-                self._join([*request.done_parts, outcome], request)
+                whole = self._join([*request.done_parts, outcome], request)
+            (answered if whole else failed).append(now - part.arrived)
+        if self._listener is not None:
+            self._listener.ended(BatchEnded(n_rows, answered, failed))
 
-    def _join(self, parts: list[Batch], request: _Request) -> None:
-        """Answer `request`, of which all parts came back."""
+    def _join(self, parts: list[Batch], request: _Request) -> bool:
+        """Answer `request`, of which all parts came back; False when they do not fit together."""
         try:
             outputs = Batch.concat(parts)
         except ValueError as error:  # of a shape that may have any size, each had its own
             differ = ModelFailed(f"its answers to parts of one request differ: {error}")
             request.answer.set_exception(self._told(differ, request.call))
-        else:
-            request.answer.set_result(Answer(outputs, *self._version))
+            return False
+        request.answer.set_result(Answer(outputs, *self._version))
+        return True
 
     def close(self) -> None:
         """Let go of the executor."""

@@ -13,6 +13,7 @@ from foretell.engine.batcher import Batcher, Tally
 from foretell.engine.executors import ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Fleet
+from foretell.engine.hooks import Listener, VersionLoaded
 from foretell.engine.switches import Switches
 from foretell.errors import ForetellError, ModelFailed
 
@@ -27,7 +28,10 @@ class Traffic(NamedTuple):
 
 
 class DataPlane:
-    """Answers calls from the fleet's loaded versions; each version has one batcher."""
+    """Answers calls from the fleet's loaded versions; each version has one batcher.
+
+    `listener` is told what they do.
+    """
 
     def __init__(
         self,
@@ -35,8 +39,10 @@ class DataPlane:
         limits: BatchLimits | None = None,
         admission: AdmissionLimits | None = None,
         switches: Switches | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.fleet = fleet
+        self._listener = listener
         self.switches = switches or Switches(fleet.models)
         self.limits = limits or BatchLimits()
         self._batchers = {
@@ -46,11 +52,16 @@ class DataPlane:
                 admission or AdmissionLimits(),
                 version=(name, version),
                 told=functools.partial(_told, f"{name} {version}"),
+                listener=None if listener is None else listener.version(name, version),
             )
             for name, versions in fleet.models.items()
             for version, loaded in versions.items()
         }
         self._known: dict[Target, Batcher] = {}
+        if listener is not None:
+            for name, version in self._batchers:
+                seconds = fleet.models[name][version].load_s
+                listener.loaded(VersionLoaded(name, version, seconds))
 
     def infer(self, target: Target, batch: Batch, call: Call) -> Awaitable[Answer]:
         """The answer to `batch`, whose rows `target`'s signature has accepted.
@@ -82,9 +93,11 @@ class DataPlane:
         return self._batchers[model, version].tally
 
     def close(self) -> None:
-        """Let go of threads and processes."""
+        """Let go of threads and processes: no more calls come."""
         for batcher in self._batchers.values():
             batcher.close()
+        if self._listener is not None:
+            self._listener.closed()
 
 
 def _told(name: str, error: Exception, call: Call) -> ModelFailed:

@@ -26,12 +26,16 @@ _log = logging.getLogger("foretell.engine")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One version that is loaded from `folder` and warm: `executor` runs it for the server."""
+    """One version that is loaded from `folder` and warm: `executor` runs it for the server.
+
+    `load_s` is how long that took.
+    """
 
     manifest: Manifest
     predict: Predict
     executor: Executor
     folder: Path
+    load_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -136,7 +140,7 @@ def load(package: Package, *, kind: ExecutorKind = ExecutorKind.AUTO, threads: i
         loaded = Loaded(manifest, predict, ThreadExecutor(predict), package.folder)
     seconds = time.perf_counter() - before
     _log.info("%s %s is loaded, %s, in %.2f s", manifest.name, manifest.version, kind, seconds)
-    return loaded
+    return replace(loaded, load_s=seconds)
 
 
 def _in_a_process(package: Package, threads: int) -> ProcessExecutor:

@@ -20,7 +20,7 @@ from foretell.core.batch import Batch
 from foretell.core.field import Datatype, Field
 from foretell.core.signature import Signature
 from foretell.engine.executors import ProcessDied
-from foretell.errors import InvalidInput
+from foretell.errors import InvalidInput, ModelFailed
 from foretell.transports.batch.reading import ndjson_files
 from foretell.transports.batch.reading.columnar import piece_of
 from foretell.transports.batch.reading.pieces import Feed, Wanted
@@ -217,7 +217,7 @@ SIGNATURE = Signature((X,), (Field("prediction", Datatype.FP64),))
 class Picky:
     """A model that raises for some rows, and counts how often it is asked."""
 
-    def __init__(self, wrong: Sequence[float], error: Exception | None = None) -> None:
+    def __init__(self, wrong: Sequence[float], error: BaseException | None = None) -> None:
         self.wrong = set(wrong)
         self.error = error or ValueError("no such x")
         self.asked = 0
@@ -266,7 +266,23 @@ def test_a_model_that_fails_on_every_row_leaves_none() -> None:
     assert got.table.schema.names == ["x", "prediction", "model_version", "predicted_at"]
 
 
-@pytest.mark.parametrize("error", [ProcessDied("gone"), MemoryError()])
-def test_what_no_row_is_to_blame_for_is_raised(error: Exception) -> None:
-    with pytest.raises(type(error)):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ProcessDied("gone"), "the model failed on rows 1000 to 1099: gone"),
+        (MemoryError(), "not enough memory for rows 1000 to 1099: give it fewer with --batch-rows"),
+    ],
+)
+def test_what_no_row_is_to_blame_for_ends_the_job_with_a_sentence(
+    error: Exception, told: str
+) -> None:
+    with pytest.raises(ModelFailed, match=told):
         scored(Picky([7], error), 100)
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+def test_a_model_that_ends_the_process_makes_a_bad_row(error: BaseException) -> None:
+    got = scored(Picky([7], error), 100)
+    assert [bad.row.row for bad in got.bad] == [1007]
+    assert type(error).__name__ in got.bad[0].row.reason
+    assert got.table.num_rows == 99

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import foretell
-from foretell.errors import BadSettings, InvalidInput
+from foretell.errors import BadSettings, InvalidInput, JobRefused
 from tests.transports.batch.conftest import arrow
 from tests.transports.batch.files import FORMS, about, answers, write, written
 
@@ -295,6 +295,8 @@ def test_row_groups_and_compression_are_chosen(repository: Path, tmp_path: Path)
         ("out.csv", {"compression": "zstd"}, "csv has none, gzip"),
         ("out.csv.gz", {"compression": "none"}, "is to be gzip"),
         ("out.csv", {"format": "parquet"}, "is to be csv"),
+        ("out.parquet.gz", {}, "not packed again: name it out.parquet"),
+        ("out", {"columns": ["usage=id", "usage=note"]}, "takes one column"),
         ("out", {"columns": ["usage"]}, "take INPUT=COLUMN"),
         ("out", {"threads": 0}, "threads"),
         ("out", {"on_bad_rows": "skip"}, "did you mean 'on_bad_row'"),
@@ -344,3 +346,32 @@ def test_texts_in_dictionaries_are_written_as_such_and_read_as_texts(
     one = pq.read_table(tmp_path / "one.parquet")
     for got in (written(tmp_path / "out"), one):
         assert got.select(table.column_names).equals(table)
+
+
+@pytest.mark.parametrize("output", ["out.ndjson", "out"])
+def test_times_beyond_the_years_of_python_are_told_as_text(
+    repository: Path, tmp_path: Path, output: str
+) -> None:
+    times = pa.array([2**62, 0, None], pa.timestamp("us"))
+    table = arrow(3).append_column("when", times)
+    wrong = table.set_column(3, "active", pa.array([None, True, True]))
+    pq.write_table(wrong if output == "out" else table, tmp_path / "in.parquet")
+    foretell.batch(repository, tmp_path / "in.parquet", tmp_path / output, on_bad_row="quarantine")
+    quarantined = tmp_path / "out" / "_quarantine" / "part-00000-00000.ndjson"
+    told = (quarantined if output == "out" else tmp_path / output).read_text().splitlines()
+    row = json.loads(told[0])
+    assert row.get("data", row)["when"] == f"<value out of range: {2**62}>"
+    if output == "out":
+        assert written(tmp_path / "out")["when"].to_pylist() == [dt.datetime(1970, 1, 1), None]
+
+
+def test_an_output_in_that_of_another_job_is_refused(repository: Path, tmp_path: Path) -> None:
+    data = write(arrow(3), tmp_path / "in.parquet")
+    foretell.batch(repository, data, tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for inside in ("out/more", "out/more.parquet", "out/a=1/b=2/more", "link/more"):
+        with pytest.raises(JobRefused, match="where another job's work is"):
+            foretell.batch(repository, data, tmp_path / inside)
+    foretell.batch(repository, data, tmp_path / "out" / "_more")
+    foretell.batch(repository, data, tmp_path / "out-more")
+    assert pq.read_table(tmp_path / "out").num_rows == 3

@@ -17,6 +17,8 @@ from tests.transports.batch.files import write, written
 
 pytestmark = pytest.mark.slow
 
+INPUTS = ["usage", "plan", "active"]
+
 
 def refused(repository: Path, data: Path, output: Path, **options: Any) -> str:
     with pytest.raises(InvalidInput) as told:
@@ -42,6 +44,20 @@ def test_all_problems_of_all_files_are_told_at_once(repository: Path, tmp_path: 
     assert re.search(r"column 'id' is string, but int64 in .*0.parquet \(in .*3.parquet\)", told)
     assert told.count("\n") == 5
     assert "0.parquet and 3 other files" in told
+
+
+def test_one_file_is_not_told_of_as_several(repository: Path, tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([*arrow(5).columns[1:], arrow(5)["note"]], [*INPUTS, "x", "x"])
+    write(table, tmp_path / "in.parquet")
+    told = refused(repository, tmp_path / "in.parquet", tmp_path / "out")
+    assert told == f"two columns are called 'x'; rename one (in {tmp_path}/in.parquet)"
+
+
+def test_a_folder_named_as_an_answer_is_refused(repository: Path, tmp_path: Path) -> None:
+    write(arrow(5), tmp_path / "in" / "prediction=1" / "a.parquet")
+    told = refused(repository, tmp_path / "in", tmp_path / "out")
+    assert told.startswith("the folder prediction=1 has the name of an answer; rename it")
+    foretell.batch(repository, tmp_path / "in", tmp_path / "out.parquet", keep=["id"])
 
 
 def test_times_and_decimals_are_not_taken_for_numbers(repository: Path, tmp_path: Path) -> None:

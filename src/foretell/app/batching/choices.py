@@ -101,6 +101,9 @@ class BatchSettings(Readable):
                 raise ValueError(
                     f"{word!r} is no mapping; take INPUT=COLUMN, as in age=customer_age"
                 )
+        names = [word.partition("=")[0] for word in value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"{twice!r} takes one column; name it once")
         return value
 
     def options(self) -> BatchOptions:

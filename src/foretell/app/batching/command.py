@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from rich.console import Console
@@ -29,6 +30,14 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that a signal ended: its exit code, and what is said of it."""
+
+    code: int
+    said: str
 
 
 def prepared(model: str, data: str, output: str, settings: BatchSettings) -> BatchJob:
@@ -54,19 +63,18 @@ def show_dry_run(job: BatchJob, console: Console) -> None:
     show_plan(console, job.prepared)
 
 
-def carry_out(job: BatchJob, console: Console, *, quiet: bool) -> Report | int:
-    """The report, or the exit code when a signal ended it. Raises ForetellError."""
+def carry_out(job: BatchJob, console: Console, *, quiet: bool) -> Report | Ended:
+    """The report, or how a signal ended it. Raises ForetellError."""
     try:
         with _signals(), watched(console, quiet=quiet) as hook:
             return job.run(hook)
     except Stopped as stop:
         progress = job.progress
         parts = 0 if progress is None else progress.parts + progress.parts_before
-        console.print(
-            f"stopped: {parts:,} parts are done and stay; the same command goes on from there",
-            markup=False,
-        )
-        return 128 + stop.number
+        said = f"stopped: {parts:,} parts are done and stay; the same command goes on from there"
+        said = "; ".join((said, *getattr(stop, "__notes__", ())))
+        console.print(said, markup=False)
+        return Ended(128 + stop.number, said)
 
 
 def show(report: Report, console: Console) -> None:

@@ -14,7 +14,7 @@ from foretell.app.settings import Settings
 from foretell.app.targets import packages_of
 from foretell.core.routing import newest
 from foretell.engine.repository import Package
-from foretell.errors import BadPackage
+from foretell.errors import BadPackage, ForetellError, StartFailed
 from foretell.transports.batch.engines.elsewhere import Engine
 from foretell.transports.batch.preparing import Prepared, prepare
 from foretell.transports.batch.report import Progress, Report
@@ -63,6 +63,7 @@ class BatchJob:
     ) -> None:
         self._settings = settings
         self._options = settings.options()
+        metrics.check(settings.metrics_file, settings.pushgateway)
         self.package = package_of(model)
         self.prepared: Prepared = prepare(
             self.package, os.fspath(data), os.fspath(output), self._options
@@ -76,13 +77,19 @@ class BatchJob:
             self.progress = progress
             hook(progress)
 
-        success = False
         try:
             engine = _engine_of(self._settings)
             report = run(self.package, self.prepared, self._options, told, engine=engine)
-            success = True
-        finally:
-            self._measure(success=success)
+        except BaseException as error:
+            try:
+                self._measure(success=False)
+            except ForetellError as other:  # the job's own end is what is told first
+                error.add_note(other.message)
+            raise
+        try:
+            self._measure(success=True)
+        except StartFailed as error:
+            raise StartFailed(f"all rows are done, but {error.message}") from error
         return report
 
     def _measure(self, *, success: bool) -> None:

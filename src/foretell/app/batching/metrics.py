@@ -51,6 +51,17 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
+def check(path: Path | None, url: str | None) -> None:
+    """Raise BadSettings when metrics could go neither to the file nor to the gateway.
+
+    It is asked before a job: what ends an hour later is no time to learn of a misspelt folder.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise BadSettings(f"metrics_file is {path}, but there is no folder {path.parent}")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise BadSettings(f"pushgateway is {url!r}, but must be a URL, as in http://gateway:9091")
+
+
 def write(path: Path, text: str) -> None:
     """Put `text` in the file at once: who reads it sees the old metrics or the new ones."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")  # node_exporter reads *.prom only
@@ -62,9 +73,7 @@ def write(path: Path, text: str) -> None:
 
 
 def push(url: str, model: str, text: str) -> None:
-    """Replace what the gateway has of this model's jobs. Raises StartFailed, BadSettings."""
-    if not url.startswith(("http://", "https://")):
-        raise BadSettings(f"pushgateway is {url!r}, but must be a URL, as in http://gateway:9091")
+    """Replace what the gateway has of this model's jobs. Raises StartFailed."""
     place = f"{url.rstrip('/')}/metrics/job/foretell_batch/model/{quote(model, safe='')}"
     headers = {"Content-Type": "text/plain; version=0.0.4"}
     request = urllib.request.Request(place, text.encode(), headers, method="PUT")  # noqa: S310 - checked above

@@ -12,13 +12,15 @@ import threading
 from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
+from typing import Any
 
-from foretell.app.serving import leaving, lingering, scheduling
+from foretell.app.serving import exposing, leaving, lingering, scheduling
 from foretell.app.serving.memory import keep_what_is_freed
 from foretell.app.settings import Settings
 from foretell.engine.notice import Notice
 from foretell.errors import BadSettings, ForetellError, MissingExtra, StartFailed
-from foretell.transports.rest.app import RestApp
+from foretell.telemetry.metrics import Metrics
+from foretell.transports.rest.app import RestApp, metrics_app
 
 Factory = Callable[[], RestApp]
 
@@ -32,10 +34,12 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _log = logging.getLogger("foretell.server")
 
 
-def run(factory: Factory, notice: Notice, settings: Settings) -> None:
+def run(
+    factory: Factory, notice: Notice, settings: Settings, metrics: Metrics | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM, of which `notice` tells first.
 
-    Raises ForetellError when the start fails.
+    `metrics` are what `settings.metrics_bind` is for. Raises ForetellError when the start fails.
     """
     logging.basicConfig(
         level=settings.log_level.upper(),
@@ -46,7 +50,17 @@ def run(factory: Factory, notice: Notice, settings: Settings) -> None:
         if "threads" in settings.model_fields_set or variable not in os.environ:
             os.environ[variable] = str(settings.threads)
     module, _, function = SERVERS[settings.server].partition(":")
-    getattr(import_module(module), function)(factory, notice, settings)
+    getattr(import_module(module), function)(factory, notice, settings, metrics)
+
+
+def _entry_of(
+    app: RestApp, notice: Notice, settings: Settings, metrics: Metrics | None
+) -> leaving.Entry:
+    """What answers all that comes to any address of the server."""
+    entry: leaving.Entry = app.entry
+    if metrics is not None and settings.metrics_bind is not None:
+        entry = exposing.apart(entry, metrics_app(metrics.render), settings.metrics_bind)
+    return leaving.closing(entry, notice)
 
 
 def settled(factory: Factory) -> RestApp:
@@ -62,19 +76,24 @@ def settled(factory: Factory) -> RestApp:
     return app
 
 
-def run_h2corn(factory: Factory, notice: Notice, settings: Settings) -> None:
+def run_h2corn(
+    factory: Factory, notice: Notice, settings: Settings, metrics: Metrics | None
+) -> None:
     """Serve with h2corn: HTTP/1.1, HTTP/2 and gRPC, workers, TLS."""
     with leaving.announced(notice, settings.drain_grace_s):
-        _serve_with_h2corn(factory, notice, settings)
+        _serve_with_h2corn(factory, notice, settings, metrics)
 
 
-def _serve_with_h2corn(factory: Factory, notice: Notice, settings: Settings) -> None:
+def _serve_with_h2corn(
+    factory: Factory, notice: Notice, settings: Settings, metrics: Metrics | None
+) -> None:
     import h2corn
 
     report = _StartReport()
+    exposed = () if settings.metrics_bind is None else (settings.metrics_bind,)
     try:
         config = h2corn.Config(
-            bind=settings.bind,
+            bind=(*settings.bind, *exposed),
             workers=settings.workers,
             access_log=settings.access_log,
             certfile=settings.certfile,
@@ -84,7 +103,11 @@ def _serve_with_h2corn(factory: Factory, notice: Notice, settings: Settings) -> 
             max_request_body_size=0,
             grpc=True,
         )
-        h2corn.serve(report.guard(factory, notice), config, factory=True)
+
+        def entry_of(app: RestApp) -> leaving.Entry:
+            return _entry_of(app, notice, settings, metrics)
+
+        h2corn.serve(report.guard(factory, notice, entry_of), config, factory=True)
     except OSError as error:
         raise _cannot_listen(error, settings) from error
     except ValueError as error:
@@ -104,7 +127,9 @@ class _StartReport:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def guard(self, factory: Factory, notice: Notice) -> Callable[[], leaving.Entry]:
+    def guard(
+        self, factory: Factory, notice: Notice, entry_of: Callable[[RestApp], leaving.Entry]
+    ) -> Callable[[], leaving.Entry]:
         """What makes the application's entry, with its failures reported."""
 
         def build() -> leaving.Entry:
@@ -120,7 +145,7 @@ class _StartReport:
             else:
                 scheduling.follow(app.dataplane)
                 lingering.linger(notice)
-                return leaving.closing(app.entry, notice)
+                return entry_of(app)
             # An exception would cross the server's event loop and come out as a traceback.
             os._exit(1)
 
@@ -138,7 +163,9 @@ class _StartReport:
         os.close(self._read)
 
 
-def run_uvicorn(factory: Factory, notice: Notice, settings: Settings) -> None:
+def run_uvicorn(
+    factory: Factory, notice: Notice, settings: Settings, metrics: Metrics | None
+) -> None:
     """Serve with uvicorn: HTTP/1.1 and HTTP/1.0 in one process, REST only."""
     try:
         import uvicorn
@@ -146,17 +173,10 @@ def run_uvicorn(factory: Factory, notice: Notice, settings: Settings) -> None:
         raise MissingExtra("server uvicorn is not installed: install foretell[uvicorn]") from error
     if settings.workers != 1 or len(settings.bind) != 1:
         raise BadSettings("server uvicorn takes one bind and one worker; give --bind and --workers")
-    address = settings.bind[0]
-    host, _, port = address.rpartition(":")
-    place = (
-        {"uds": address.removeprefix("unix:")}
-        if address.startswith("unix:")
-        else {"host": host.strip("[]"), "port": int(port)}
-    )
     config = uvicorn.Config(
-        leaving.closing(settled(factory).entry, notice),
+        _entry_of(settled(factory), notice, settings, metrics),
         interface="asgi3",
-        **place,
+        **_place(settings.bind[0]),
         log_level=settings.log_level,
         access_log=settings.access_log,
         ssl_certfile=settings.certfile,
@@ -182,15 +202,28 @@ def run_uvicorn(factory: Factory, notice: Notice, settings: Settings) -> None:
 
     server = Server(config)
     try:
-        server.run()
+        sockets = None
+        if settings.metrics_bind is not None:
+            exposed = uvicorn.Config(config.app, **_place(settings.metrics_bind))
+            sockets = [config.bind_socket(), exposed.bind_socket()]
+        server.run(sockets)
     except SystemExit as error:
         if not server.started:
             raise _cannot_listen("the address is taken or not ours", settings) from error
         raise
 
 
+def _place(address: str) -> dict[str, Any]:
+    """An address as uvicorn takes it."""
+    if address.startswith("unix:"):
+        return {"uds": address.removeprefix("unix:")}
+    host, _, port = address.rpartition(":")
+    return {"host": host.strip("[]"), "port": int(port)}
+
+
 def _cannot_listen(error: object, settings: Settings) -> StartFailed:
+    exposed = () if settings.metrics_bind is None else (settings.metrics_bind,)
     return StartFailed(
-        f"cannot listen on {' or '.join(settings.bind)}: {error}; "
+        f"cannot listen on {' or '.join((*settings.bind, *exposed))}: {error}; "
         "choose other addresses with --bind HOST:PORT"
     )

@@ -19,6 +19,7 @@ from foretell.transports.batch.job import BatchOptions
 from foretell.transports.batch.ledger import QUARANTINE, PartRecord
 from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared
+from foretell.transports.batch.reading.typed import row_of
 from foretell.transports.batch.scoring.scorer import Bad, Scored
 from foretell.transports.batch.storage import Store
 from foretell.transports.batch.writing import RowWriter, rows_of
@@ -101,7 +102,7 @@ class PartOutput:
                 name = f"{QUARANTINE}/{self._name}.ndjson"
                 opened = self._run.store.writing(name)
                 self._quarantine = self._quarantined.enter_context(opened)
-            data = told.raw if bad.values is None else bad.values.to_pylist()[0]
+            data = told.raw if bad.values is None else row_of(bad.values)
             line = {
                 "file": path,
                 "row": told.row,

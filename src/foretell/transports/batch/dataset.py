@@ -12,12 +12,14 @@ Rules:
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import gzip
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -73,6 +75,31 @@ class Source:
             return cast("BinaryIO", _Unpacked(file))
         return file
 
+    @contextmanager
+    def reading(self) -> Iterator[BinaryIO]:
+        """The same, to be read to some end: what was read is what was found.
+
+        Raises StoreFailed when the file was written to meanwhile, whatever else was noticed of it.
+        """
+        with self.open() as file:
+            if clouds.is_url(self.path):  # objects are replaced as wholes
+                yield file
+                return
+            same = os.dup(file.fileno())  # some readers close what they have read
+            try:
+                yield file
+            except Exception:
+                self._check(same)
+                raise
+            else:
+                self._check(same)
+            finally:
+                os.close(same)
+
+    def _check(self, opened: int) -> None:
+        if _stamp(os.fstat(opened)) != self.stamp:
+            raise StoreFailed(f"{self.path} was written anew while the job ran: start it afresh")
+
     def _opened(self) -> BinaryIO:
         if clouds.is_url(self.path):
             try:
@@ -81,9 +108,11 @@ class Source:
                 raise StoreFailed(f"{self.path} is not there any more") from None
         with failing(self.path, reading=True):
             file = open(self.path, "rb")  # noqa: SIM115 - the caller closes it
-        if _stamp(os.fstat(file.fileno())) != self.stamp:
+        try:
+            self._check(file.fileno())
+        except StoreFailed:
             file.close()
-            raise StoreFailed(f"{self.path} was written anew while the job ran: start it afresh")
+            raise
         return file
 
 
@@ -113,25 +142,64 @@ def find(place: str) -> tuple[Source, ...]:
 
 
 def check_apart(place: str, sources: Sequence[Source], output: str) -> None:
-    """Raise BadSettings when the next run would find the output among its input."""
-    target = output.rstrip("/") if clouds.is_url(output) else os.path.abspath(output)
+    """Raise BadSettings when the job would write over its input, or the next run would find it."""
     if clouds.is_url(place) != clouds.is_url(output):
         return
+    target = _real(output)
     for source in sources:
-        path = source.path if clouds.is_url(source.path) else os.path.abspath(source.path)
+        path = _real(source.path)
         if path == target or path.startswith(f"{target}/"):
             raise BadSettings(f"{output} has files of INPUT, as {source.path}: name another OUTPUT")
-    base = place.rstrip("/") if clouds.is_url(place) else os.path.abspath(place)
-    if target.startswith(f"{base}/") and not _is_hidden(target[len(base) + 1 :]):
+    if any(_would_find(place, one) for one in (_plain(output), target)):
         raise BadSettings(
             f"{output} lies in INPUT, where the next run would read it, too: name another OUTPUT, "
             "or begin the name of its folder with _"
         )
 
 
+def _plain(place: str) -> str:
+    """A place under one name, whether or not it was said from here."""
+    return place.rstrip("/") if clouds.is_url(place) else os.path.abspath(place)
+
+
+def _real(place: str) -> str:
+    """A place under the name that it has without links."""
+    return place.rstrip("/") if clouds.is_url(place) else os.path.realpath(place)
+
+
+def _would_find(place: str, target: str) -> bool:
+    """Whether a run whose INPUT is `place` would find what lies at, or below, `target`."""
+    if not _WILD.search(place) or (not clouds.is_url(place) and os.path.exists(place)):
+        bases = (_plain(place), _real(place))
+        return any(
+            target.startswith(f"{base}/") and not _is_hidden(target[len(base) + 1 :])
+            for base in bases
+        )
+    head, slash, _ = _WILD.split(place)[0].rpartition("/")
+    base = _plain(head or slash).rstrip("/")
+    if not target.startswith(f"{base}/") or _is_hidden(target[len(base) + 1 :]):
+        return False
+    path = PurePosixPath(clouds.key_of(target) if clouds.is_url(target) else target)
+    fits = _pattern(place) if clouds.is_url(place) else _pattern_here(_plain(place))
+    return any(fits.fullmatch(str(one)) for one in (path, *path.parents))
+
+
+def _pattern_here(place: str) -> re.Pattern[str]:
+    """What `glob` takes a pattern of this machine's files for."""
+    *folders, last = place.split("/")
+    told = ("(?:[^/]+/)*" if part == "**" else f"{_part(part)}/" for part in folders)
+    return re.compile("".join(told) + (".*" if last == "**" else _part(last)))
+
+
+def _part(part: str) -> str:
+    """The pattern of one name, of which `*` is no border."""
+    told = fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z")
+    return ("" if part.startswith(".") else r"(?!\.)") + told.replace(".*", "[^/]*")
+
+
 def folder_of(partition: Sequence[Sequence[str]]) -> str:
     """The folders that keys and values make: `region=eu/day=3/`."""
-    return "".join(f"{quote(key)}={quote(value)}/" for key, value in partition)
+    return "".join(f"{quote(key, safe='')}={quote(value, safe='')}/" for key, value in partition)
 
 
 def some_of(names: Sequence[str], most: int = 3) -> str:

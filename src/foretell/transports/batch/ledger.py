@@ -13,16 +13,19 @@ Rules:
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from foretell.errors import JobRefused
 from foretell.transports.batch.dataset import folder_of, form_of, some_of
 from foretell.transports.batch.job import Job, changes, described
 from foretell.transports.batch.storage import Lock, Store
+from foretell.transports.batch.storage.clouds import is_url
 
 FOLDER = "_foretell/"
 QUARANTINE = "_quarantine"
@@ -101,6 +104,23 @@ class Ledger:
             self._lock.held()
             self._store.put(SUCCESS, json.dumps(dict(report)).encode())
             self.is_finished = True
+
+
+def check_outside(output: str) -> None:
+    """Raise JobRefused where `output` lies in that of another job: its readers would read both.
+
+    It is looked for on disks only: the right to read above an output is rare in stores.
+    """
+    if is_url(output):
+        return
+    path = Path(os.path.realpath(output))
+    for folder in path.parents:
+        is_hidden = any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
+        if not is_hidden and os.path.isfile(folder / _JOB):
+            raise JobRefused(
+                f"{output} lies in {folder}, where another job's work is, and would be read with "
+                "it: name an OUTPUT beside it"
+            )
 
 
 @contextmanager

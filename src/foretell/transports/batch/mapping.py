@@ -56,19 +56,19 @@ class Problems:
     """What does not fit: each sentence once, with the files it holds for."""
 
     def __init__(self) -> None:
-        self._told: dict[str, list[str]] = {}
+        self._told: dict[str, dict[str, None]] = {}
 
     def add(self, sentence: str, source: Source | None = None) -> None:
         """One more; without `source` it is nothing of a file."""
-        files = self._told.setdefault(sentence, [])
+        files = self._told.setdefault(sentence, {})
         if source is not None:
-            files.append(source.path)
+            files[source.path] = None
 
     def check(self) -> None:
         """Raise InvalidInput when there are any."""
         if not self._told:
             return
-        lines = [f"{sentence}{_in(files)}" for sentence, files in self._told.items()]
+        lines = [f"{sentence}{_in(list(files))}" for sentence, files in self._told.items()]
         if len(lines) == 1:
             raise InvalidInput(lines[0])
         more = [f"… and {len(lines) - _MOST_TOLD} more"] if len(lines) > _MOST_TOLD else []
@@ -79,7 +79,8 @@ class Problems:
 def _in(files: Sequence[str]) -> str:
     if not files:
         return ""
-    others = f" and {len(files) - 1} other files" if len(files) > 1 else ""
+    more = len(files) - 1
+    others = f" and {more} other file{'s' if more > 1 else ''}" if more else ""
     return f" (in {files[0]}{others})"
 
 
@@ -107,6 +108,8 @@ def plan_of(
             problems.add(
                 f"column {name!r} has the name of an answer; leave it out of --keep, or rename it"
             )
+    if choices.folders:
+        _check_folders([source for source, _ in found], answers, problems)
     feeds = {
         id(source): _feeds(signature, source, schema, choices, problems) for source, schema in told
     }
@@ -150,6 +153,18 @@ def _check_choices(
             if name not in known:
                 problems.add(
                     f"--keep names {name!r}, but there is no such column{nearest(name, known)}",
+                    source,
+                )
+
+
+def _check_folders(sources: Sequence[Source], answers: pa.Schema, problems: Problems) -> None:
+    """Folders of the output are columns to who reads it, and would stand for answers."""
+    for source in sources:
+        for name, value in source.partition:
+            if name in answers.names:
+                problems.add(
+                    f"the folder {name}={value} has the name of an answer; rename it, or name one "
+                    "file as OUTPUT, without it in --keep",
                     source,
                 )
 

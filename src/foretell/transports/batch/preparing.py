@@ -125,6 +125,10 @@ def _style(output: str, options: BatchOptions) -> tuple[Style, bool]:
     packed = name.suffix == ".gz"
     form = dataset.FORMS.get(PurePosixPath(name.stem).suffix if packed else name.suffix)
     single = form is not None and not output.endswith("/")
+    if single and packed and dataset.form_of(name.name) is None:
+        raise BadSettings(
+            f"{output} is to be {form}, which is not packed again: name it {name.stem}"
+        )
     compression = options.compression
     if packed and single:
         if compression not in (None, "gzip"):

@@ -25,7 +25,7 @@ from foretell.transports.batch.committing import CommittedStream, Run
 from foretell.transports.batch.engines.elsewhere import Elsewhere, Engine, order_of
 from foretell.transports.batch.engines.local import Workers
 from foretell.transports.batch.job import BatchOptions, Job
-from foretell.transports.batch.ledger import QUARANTINE, Ledger, open_ledger
+from foretell.transports.batch.ledger import QUARANTINE, Ledger, check_outside, open_ledger
 from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
@@ -82,6 +82,7 @@ def run(
 
     Workers of this process do it, or those of `engine`.
     """
+    check_outside(prepared.output)
     manifest = package.manifest
     now = datetime.now(UTC).isoformat()
     bulk = takes_bulk(package, prepared.batch_rows)
@@ -132,6 +133,8 @@ def _join(prepared: Prepared, options: BatchOptions, store: Store, ledger: Ledge
         with beside.writing(_quarantine_of(name)) as file:
             for part in bad:
                 file.write(store.read(part))
+    else:
+        beside.remove(_quarantine_of(name))  # of rows of another job, which the file has no more
     with beside.writing(name) as file:
         parts = (functools.partial(store.open, record.file) for record in records)
         join(prepared.style, parts, file, prepared.plan.schema)

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from foretell.errors import BadSettings
 from foretell.transports.batch.dataset import Form
+from foretell.transports.batch.reading.typed import objects_of
 from foretell.transports.batch.scoring.answers import VERSION
 
 _COMPRESSIONS: Mapping[Form, tuple[str, ...]] = {  # the first one is what is taken unless told
@@ -156,12 +157,18 @@ class _ParquetRows:
         self._style = style
         self._file = file
         self._schema = schema
+        self._kinds: pa.Schema | None = None
         self._writer: Any = None
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
     def write(self, rows: pa.RecordBatch) -> None:
         """The next rows."""
+        if self._kinds is None:
+            self._kinds = rows.schema
+        elif rows.schema != self._kinds:
+            # Of a few rows, a model's texts come as they are; of many, as dictionaries.
+            rows = rows.cast(self._kinds)
         while rows.num_rows:
             room = self._style.row_group_rows - self._rows
             taken, rows = rows.slice(0, room), rows.slice(room)
@@ -233,7 +240,7 @@ def _write_lines(file: BinaryIO, rows: pa.RecordBatch) -> None:
     names = rows.schema.names
     for start in range(0, rows.num_rows, _NDJSON_ROWS):
         part = rows.slice(start, _NDJSON_ROWS)
-        columns = [column.to_pylist() for column in part.columns]
+        columns = [objects_of(column) for column in part.columns]
         file.write(
             encode([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)])
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
+from foretell.engine.hooks import Replied
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc import inference, prediction
 from foretell.transports.grpc.leaving import Leaving, never
@@ -38,10 +39,12 @@ def grpc_door(
     bodies: Bodies,
     *,
     leaving: Leaving = never,
+    replied: Replied | None = None,
 ) -> Wire:
     """An ASGI application that answers gRPC calls for the models of `dataplane`.
 
     `leaving` says whether the server is stopping: it is asked now and then, and ends streams.
+    `replied` is told the status of each call.
     """
     own = (prediction.SERVICE, inference.SERVICE)
     reflections = tuple(f"{package}.ServerReflection" for package in REFLECTIONS)
@@ -59,4 +62,5 @@ def grpc_door(
         max_message_bytes=limits.max_message_bytes,
         max_overhead_bytes=limits.max_overhead_bytes,
         leaving=leaving,
+        replied=replied,
     )

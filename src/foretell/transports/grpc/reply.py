@@ -2,6 +2,7 @@
 
 from starlette.types import Message, Send
 
+from foretell.engine.hooks import Replied
 from foretell.transports.grpc.errors import Trailers
 from foretell.transports.grpc.gzipped import PACKET, packed
 
@@ -16,12 +17,16 @@ _COMPRESSED = (b"grpc-encoding", b"gzip")
 
 
 class Reply:
-    """What goes back: headers before the first message, then messages, then the status."""
+    """What goes back: headers before the first message, then messages, then the status.
 
-    __slots__ = ("_send", "_started", "compress")
+    `replied` is told that, before the client is.
+    """
 
-    def __init__(self, send: Send) -> None:
+    __slots__ = ("_replied", "_send", "_started", "compress")
+
+    def __init__(self, send: Send, replied: Replied | None = None) -> None:
         self._send = send
+        self._replied = replied
         self._started = False
         self.compress = False
 
@@ -29,6 +34,7 @@ class Reply:
         """All of the reply to a call that is answered by one message."""
         send = self._send
         body = await self._packed(payload) if self.compress else _frame(0, payload)
+        self._tell(trailers)
         await send(self._start())
         await send({"type": "http.response.body", "body": body})
         await send({"type": "http.response.trailers", "headers": trailers})
@@ -42,6 +48,7 @@ class Reply:
 
     async def end(self, trailers: Trailers) -> None:
         """The status, which is all of the reply when no message went before it."""
+        self._tell(trailers)
         if self._started:
             await self._send({"type": "http.response.body"})
             await self._send({"type": "http.response.trailers", "headers": trailers})
@@ -49,6 +56,10 @@ class Reply:
         headers = [*_HEADERS, *trailers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body"})
+
+    def _tell(self, trailers: Trailers) -> None:
+        if self._replied is not None:
+            self._replied(int(trailers[0][1]))  # they begin with the status
 
     def _start(self) -> Message:
         self._started = True

@@ -27,6 +27,7 @@ from google.protobuf.message import DecodeError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foretell.core.call import Call
+from foretell.engine.hooks import Replied
 from foretell.errors import DeadlineExceeded, ForetellError
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held, HeldInTurn
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
@@ -104,7 +105,7 @@ Methods = Mapping[str, Unary | Streaming]
 
 
 class Wire:
-    """An ASGI application for native gRPC calls of `methods`."""
+    """An ASGI application for native gRPC calls of `methods`; `replied` is told their status."""
 
     def __init__(
         self,
@@ -114,8 +115,10 @@ class Wire:
         max_message_bytes: int,
         max_overhead_bytes: int,
         leaving: Leaving = never,
+        replied: Replied | None = None,
     ) -> None:
         self._methods = methods
+        self._replied = replied
         self._streams = Streams(leaving)
         self._bodies = bodies
         self._most = max_message_bytes
@@ -131,8 +134,9 @@ class Wire:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call, whatever happens."""
         rpc = Rpc(dict(scope["headers"]), receive)
-        reply = Reply(send)
+        reply = Reply(send, self._replied)
         if not is_grpc(rpc.told) or scope["method"] != "POST":
+            self._tell(Code.UNKNOWN)  # as gRPC's own clients understand what is sent
             await refuse(send)
             return
         try:
@@ -143,7 +147,10 @@ class Wire:
             else:
                 await self._answer_many(method, rpc, reply)
         except ClientGone:
-            return
+            self._tell(Code.CANCELLED)
+        except asyncio.CancelledError:  # as some servers end it when the client leaves
+            self._tell(Code.CANCELLED)
+            raise
         except (ForetellError, GrpcRefusal) as error:
             await reply.end(failure(error, rpc.request_id))
         except Exception:  # noqa: BLE001 - the outermost frame: a status is due whatever broke
@@ -156,6 +163,10 @@ class Wire:
         finally:
             if rpc.held is not None:
                 rpc.held.free_all()
+
+    def _tell(self, code: Code) -> None:
+        if self._replied is not None:
+            self._replied(code)
 
     def _hold(self, rpc: Rpc, size: int) -> None:
         """Hold so many bytes for a call with one message. Raises Overloaded."""

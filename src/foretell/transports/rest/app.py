@@ -7,6 +7,7 @@ the user adds middleware; from then on it passes through that middleware like ev
 import importlib.resources
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
@@ -16,14 +17,15 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
+from foretell.engine.hooks import Replied
 from foretell.errors import ForetellError
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
-from foretell.transports.rest import health, openapi
+from foretell.transports.rest import health, metrics, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
 from foretell.transports.rest.protocols import oip, oip_info, scoring
@@ -57,7 +59,8 @@ class RestApp(FastAPI):
     """An ASGI application that serves the data plane's models.
 
     `beside` are the applications of other doors, which are asked for what REST does not own;
-    `bodies` is shared with them.
+    `bodies` is shared with them. `replied` is told the status of each reply of REST, and
+    `render` writes what Prometheus reads.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class RestApp(FastAPI):
         bodies: Bodies,
         version: str,
         beside: Sequence[Part] = (),
+        replied: Replied | None = None,
+        render: metrics.Render | None = None,
     ) -> None:
         super().__init__(
             title="Foretell",
@@ -83,17 +88,21 @@ class RestApp(FastAPI):
         )
         self.dataplane = dataplane
         self._limits = limits
+        self._replied = replied
+        self._beside = beside
         parts: list[Part] = [
             HotRoutes(dataplane, limits, bodies),
             oip.routes(dataplane, limits, bodies),
             scoring.inference_routes(dataplane, limits, bodies),
-            *beside,
         ]
-        self._table = {path: app for part in parts for path, app in part.table.items()}
-        self.router.routes[:0] = map(_PartRoute, parts)
+        self._table = _table_of(parts)
+        self._table_beside = _table_of(beside)
+        self.router.routes[:0] = map(_PartRoute, [*parts, *beside])
         self.include_router(health.routes(dataplane, catalogue))
         self.include_router(oip_info.routes(dataplane, catalogue))
         self.include_router(scoring.routes(dataplane, catalogue))
+        if render is not None:
+            self.include_router(metrics.routes(render))
         _add_docs(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,9 +111,17 @@ class RestApp(FastAPI):
 
     def entry(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The same for a server that takes any callable: a hot route's own coroutine."""
-        if scope["type"] == "http" and not self.user_middleware:
+        if scope["type"] == "http":
             path = route_path(scope) if scope.get("root_path") else scope["path"]
-            answer = self._table.get(path)
+            quick = not self.user_middleware
+            if quick and (beside := self._table_beside.get(path)) is not None:
+                return beside(scope, receive, send)
+            answer = self._table.get(path) if quick else None
+            # Other doors tell of their own replies.
+            if self._replied is not None and (
+                answer is not None or not any(part.owns(scope) for part in self._beside)
+            ):
+                send = partial(_send_telling, self._replied, send)
             if answer is not None:
                 return answer(scope, receive, send)
         return super().__call__(scope, receive, send)
@@ -113,6 +130,16 @@ class RestApp(FastAPI):
         """The OpenAPI document: FastAPI's own routes, and the inference routes of each model."""
         document = super().openapi()
         return openapi.with_inference_routes(document, self.dataplane.fleet, self._limits)
+
+
+def _table_of(parts: Sequence[Part]) -> dict[str, ASGIApp]:
+    return {path: app for part in parts for path, app in part.table.items()}
+
+
+def _send_telling(replied: Replied, send: Send, message: Message) -> Awaitable[None]:
+    if message["type"] == "http.response.start":
+        replied(message["status"])
+    return send(message)
 
 
 class _PartRoute(BaseRoute):
@@ -144,6 +171,13 @@ def _add_docs(app: FastAPI) -> None:
             swagger_css_url=f"{root}/docs/static/swagger-ui.css",
             swagger_favicon_url=f"{root}/docs/static/favicon.png",
         )
+
+
+def metrics_app(render: metrics.Render) -> FastAPI:
+    """An application of the metrics alone, for an address of their own."""
+    app = FastAPI(openapi_url=None, exception_handlers=_EXCEPTION_HANDLERS)
+    app.include_router(metrics.routes(render))
+    return app
 
 
 def _reply(request: Request, error: ForetellError | HttpRefusal) -> Response:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from foretell.errors import BadSettings, InvalidInput, StoreFailed
-from foretell.transports.batch.dataset import Form, check_apart, find
+from foretell.transports.batch.dataset import Form, check_apart, find, folder_of
 from foretell.transports.batch.storage import clouds, open_store
 from tests.transports.batch.stores.conftest import Started, library, new_folder
 from tests.transports.batch.stores.servers import StoreServer
@@ -183,6 +183,60 @@ def test_output_and_input_lie_apart(base: str, output: str, words: str) -> None:
             check_apart(place, sources, target)
     else:
         check_apart(place, sources, target)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output", "words"),
+    [
+        ("*.csv", "scored.csv", "lies in INPUT"),
+        ("*", "out", "lies in INPUT"),
+        ("*", "out/deeper", "lies in INPUT"),
+        ("**", "out/deeper", "lies in INPUT"),
+        ("**/?.csv", "b.csv", "lies in INPUT"),
+        ("*.csv", "out", ""),
+        ("*.csv", "out/scored.csv", ""),
+        ("*.csv", "_scored.csv", ""),
+        ("?.csv", "scored.csv", ""),
+        ("*", "_out", ""),
+    ],
+)
+def test_an_output_is_not_what_the_pattern_would_find_the_next_time(
+    base: str, pattern: str, output: str, words: str
+) -> None:
+    put(base, "in/a.csv")
+    place, target = f"{base}/in/{pattern}", f"{base}/in/{output}"
+    sources = find(place)
+    if words:
+        with pytest.raises(BadSettings, match=words):
+            check_apart(place, sources, target)
+    else:
+        check_apart(place, sources, target)
+
+
+@pytest.mark.parametrize(
+    ("place", "output"),
+    [
+        ("link/a.csv", "in/a.csv"),
+        ("in/a.csv", "link/a.csv"),
+        ("link", "in/out"),
+        ("in", "link/out"),
+        ("in/*", "link/out"),
+        ("link.csv", "in/a.csv"),
+    ],
+)
+def test_a_link_does_not_hide_that_the_output_is_the_input(
+    tmp_path: Path, place: str, output: str
+) -> None:
+    put(str(tmp_path), "in/a.csv")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "in" / "a.csv")
+    place = f"{tmp_path}/{place}"
+    with pytest.raises(BadSettings, match="INPUT"):
+        check_apart(place, find(place), f"{tmp_path}/{output}")
+
+
+def test_what_a_folder_tells_is_one_folder_of_the_output() -> None:
+    assert folder_of([("k/1", "../../x"), ("e", "a=b c")]) == "k%2F1=..%2F..%2Fx/e=a%3Db%20c/"
 
 
 def test_a_relative_path_is_apart_from_itself_too(

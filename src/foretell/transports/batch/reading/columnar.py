@@ -5,22 +5,25 @@ Rules:
 1. Parquet is read page by page: memory does not depend on the size of its row groups.
 2. Texts that a Parquet file keeps as a dictionary stay one, for the model and for the output; an
    Arrow file's record batches are read whole, one at a time.
-3. What cannot be read is InvalidInput, and names the file.
+3. What cannot be read is InvalidInput, and names the file. Text that is not UTF-8 makes a bad row.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foretell.errors import InvalidInput
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.pieces import Layout, Piece, Wanted
+from foretell.transports.batch.reading.typed import Refusals, objects_of, text_of
 
 _BUFFER_BYTES = 2**20
 _PLAIN_BYTES = 4
@@ -31,11 +34,16 @@ _OLD_FEATHER = b"FEA1"
 
 
 @contextmanager
-def told_of(source: Source, form: str) -> Iterator[None]:
-    """Whatever pyarrow says of a file that is not `form` is InvalidInput, and names the file."""
+def told_of(source: Source, form: str, *, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Whatever is said of a file that is not `form` is InvalidInput, and names the file.
+
+    What is `but` such an error goes on as it is.
+    """
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+    except but:
+        raise
+    except (pa.ArrowException, OSError, ValueError, EOFError, zlib.error) as error:
         told = " ".join(str(error).split())[:300]
         raise InvalidInput(f"{source.path} is not readable as {form}: {told}") from error
 
@@ -52,7 +60,7 @@ class ParquetReader:
         self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
     ) -> Iterator[Piece]:
         """The rows with numbers from `start` to `stop`, in order."""
-        with told_of(source, "Parquet"), source.open() as file:
+        with told_of(source, "Parquet"), source.reading() as file:
             told = _footer(source)
             options = {
                 "pre_buffer": False,
@@ -123,7 +131,7 @@ class ArrowReader:
         self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
     ) -> Iterator[Piece]:
         """The rows with numbers from `start` to `stop`, in order."""
-        with told_of(source, "Arrow"), source.open() as file:
+        with told_of(source, "Arrow"), source.reading() as file:
             for piece in _pieces(_batches(_opened(file)), wanted, 0, (start, stop)):
                 yield from piece.cut(batch_rows)
 
@@ -164,12 +172,33 @@ def _pieces(
 
 
 def piece_of(batch: pa.RecordBatch, wanted: Wanted, start: int) -> Piece:
-    """A RecordBatch with the wanted columns as a piece."""
-    return wanted.piece(
-        (start, batch.num_rows),
-        lambda feed: batch.column(feed.columns[0]),
-        lambda told: _of_type(batch.column(told.name), told.type),
+    """A RecordBatch with the wanted columns as a piece; rows whose text is not UTF-8 are bad."""
+    columns = {name: batch.column(name) for name in wanted.columns}
+    refusals = Refusals(
+        np.arange(start, start + batch.num_rows),
+        lambda at: {name: objects_of(column.slice(at, 1))[0] for name, column in columns.items()},
     )
+    for name, column in columns.items():
+        if not _is_utf8(column):
+            plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            columns[name] = text_of(plain.cast(pa.binary()), name, refusals)
+    piece = wanted.piece(
+        (start, batch.num_rows),
+        lambda feed: columns[feed.columns[0]],
+        lambda told: _of_type(columns[told.name], told.type),
+    )
+    return refusals.taken_out_of(piece)
+
+
+def _is_utf8(column: pa.Array) -> bool:
+    """Whether a column of texts, which any writer may have made of any bytes, is what it says."""
+    texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type):
+        try:
+            texts.validate(full=True)
+        except pa.ArrowInvalid:
+            return False
+    return True
 
 
 def _of_type(column: Any, told: pa.DataType) -> Any:

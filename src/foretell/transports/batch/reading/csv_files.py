@@ -26,9 +26,12 @@ from foretell.errors import InvalidInput
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.columnar import told_of
 from foretell.transports.batch.reading.pieces import BadRow, Feed, Layout, Piece, Wanted
-from foretell.transports.batch.reading.typed import Refusals, type_of
+from foretell.transports.batch.reading.typed import Refusals, text_of, type_of
 
 _BLOCK_BYTES = 2 * 2**20
+_MOST_ROW_BYTES = 32 * 2**20
+_TOO_LONG = "straddl"
+"""What pyarrow says of a row that is longer than a block, in several sentences."""
 
 
 class CsvReader:
@@ -36,58 +39,86 @@ class CsvReader:
 
     def look(self, source: Source) -> Layout:
         """The names in the first line, all of text."""
-        names = _names(source)
-        return Layout(None if names is None else pa.schema([(n, pa.string()) for n in names]))
+        told = _names(source)
+        return Layout(None if told is None else pa.schema([(n, pa.string()) for n in told[0]]))
 
     def read(
         self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
     ) -> Iterator[Piece]:
         """The rows with numbers from `start` to `stop`, in order."""
-        names = _names(source)
-        if names is None:
-            return
-        places = {name: f"f{names.index(name)}" for name in wanted.columns}
-        unread: list[BadRow] = []
-        with told_of(source, "CSV"), source.open() as file:
-            first = 0
-            for batch in _opened(file, list(places.values()), unread):
-                piece, first = _piece(wanted, places, batch, first, unread)
-                if piece.stop > start:
-                    yield from piece.rows(start, piece.stop if stop is None else stop).cut(
-                        batch_rows
-                    )
-                if stop is not None and first >= stop:
-                    return
-            if unread:  # behind the last row that could be read
-                empty = pa.RecordBatch.from_pylist([], _binary(places.values()))
-                piece, first = _piece(wanted, places, empty, first, unread, to_the_end=True)
-                piece = piece.rows(start, piece.stop if stop is None else stop)
-                yield from piece.cut(batch_rows)
+        for block_bytes in (_BLOCK_BYTES, _MOST_ROW_BYTES):
+            try:
+                for piece in _pieces(source, wanted, (start, stop), block_bytes):
+                    yield from piece.cut(batch_rows)
+                    start = piece.stop
+            except pa.ArrowInvalid as error:
+                if _TOO_LONG not in str(error):
+                    raise InvalidInput(f"{source.path} is not readable as CSV: {error}") from error
+            else:
+                return
+        raise InvalidInput(
+            f"{source.path} has a row of more than {_MOST_ROW_BYTES} bytes, number {start} or one "
+            "soon after it: is there a quote that nothing closes?"
+        )
 
 
-def _names(source: Source) -> list[str] | None:
-    """The names in the first line; None when there is none."""
-    with source.open() as file:
+def _pieces(
+    source: Source, wanted: Wanted, part: tuple[int, int | None], block_bytes: int
+) -> Iterator[Piece]:
+    """The rows of a part, a block at a time. Raises ArrowInvalid."""
+    start, stop = part
+    told = _names(source)
+    if told is None:
+        return
+    names, blank = told
+    places = {name: f"f{names.index(name)}" for name in wanted.columns}
+    unread: list[BadRow] = []
+    with told_of(source, "CSV", but=pa.ArrowInvalid), source.reading() as file:
+        first = 0
+        for batch in _opened(file, list(places.values()), unread, (blank, block_bytes)):
+            piece, first = _piece(wanted, places, batch, first, unread)
+            if piece.stop > start:
+                yield piece.rows(start, piece.stop if stop is None else stop)
+            if stop is not None and first >= stop:
+                return
+        if unread:  # behind the last row that could be read
+            empty = pa.RecordBatch.from_pylist([], _binary(places.values()))
+            piece, first = _piece(wanted, places, empty, first, unread, to_the_end=True)
+            yield piece.rows(start, piece.stop if stop is None else stop)
+
+
+def _names(source: Source) -> tuple[list[str], int] | None:
+    """The names in the first line, and how many blank ones are before it; None without names."""
+    with told_of(source, "CSV"), source.open() as file:
         # What lies behind it is read along, and judged later.
         text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         try:
-            header = next((cells for cells in csv.reader(text, strict=True) if cells), None)
-            "".join(header or ()).encode()
+            for blank, cells in enumerate(csv.reader(text, strict=True)):
+                if cells:
+                    "".join(cells).encode()
+                    return [name.strip() for name in cells], blank
         except (csv.Error, UnicodeEncodeError) as error:
             raise InvalidInput(f"{source.path}: its line of names is not CSV: {error}") from error
-    return None if header is None else [name.strip() for name in header]
+    return None
 
 
 def _binary(names: Any) -> pa.Schema:
     return pa.schema([(name, pa.binary()) for name in names])
 
 
-def _opened(file: Any, columns: list[str], unread: list[BadRow]) -> Iterator[pa.RecordBatch]:
-    """The rows as bytes; those that have another number of values go to `unread`."""
+def _opened(
+    file: Any, columns: list[str], unread: list[BadRow], sizes: tuple[int, int]
+) -> Iterator[pa.RecordBatch]:
+    """The rows as bytes; those that have another number of values go to `unread`.
+
+    `sizes` tell how many blank lines are before that of names, and how many bytes a block has.
+    """
+    blank, block_bytes = sizes
 
     def refuse(row: Any) -> str:
         reason = f"has {row.actual_columns} values, but there are {row.expected_columns} columns"
-        unread.append(BadRow(row.number - 2, None, reason, row.text))  # it counts names, and from 1
+        number = row.number - 2 - blank  # it counts from 1, and all lines up to that of names
+        unread.append(BadRow(number, None, reason, row.text))
         return "skip"
 
     return arrow_csv.open_csv(  # type: ignore[no-any-return] # pyarrow has no types
@@ -95,7 +126,8 @@ def _opened(file: Any, columns: list[str], unread: list[BadRow]) -> Iterator[pa.
         # Names may be there twice: columns are told by their places.
         arrow_csv.ReadOptions(
             use_threads=False,
-            block_size=_BLOCK_BYTES,
+            block_size=block_bytes,
+            skip_rows=blank,
             autogenerate_column_names=True,
             skip_rows_after_names=1,
         ),
@@ -133,7 +165,7 @@ def _piece(
         numbers, lambda at: {name: text[at].as_py() for name, text in texts.items()}
     )
     for name, place in places.items():
-        texts[name] = _text(batch.column(place), name, refusals)
+        texts[name] = text_of(batch.column(place), name, refusals)
     piece = wanted.piece(
         (first, len(every)),
         lambda feed: _values(feed, texts, refusals),
@@ -141,21 +173,6 @@ def _piece(
         lost,
     )
     return refusals.taken_out_of(piece), first + len(every)
-
-
-def _text(cells: pa.Array, name: str, refusals: Refusals) -> pa.Array:
-    """Bytes as text; what is not UTF-8 is refused."""
-    try:
-        return cells.cast(pa.string())
-    except pa.ArrowInvalid:
-        read = []
-        for place, cell in enumerate(cells.to_pylist()):
-            try:
-                read.append(cell.decode())
-            except UnicodeDecodeError as error:
-                refusals.add(place, name, f"{name!r} is not UTF-8: {error.reason}")
-                read.append(cell.decode(errors="replace"))
-        return pa.array(read, pa.string())
 
 
 def _values(feed: Feed, texts: Mapping[str, pa.Array], refusals: Refusals) -> pa.Array:

@@ -6,7 +6,8 @@ Rules:
    its input refuses, or with a carried value of another kind than most of the first ones had.
 2. A key that is not there is a missing value: many writers leave out what is null.
 3. Carried columns have the types of the values in the first block; a key that is not among them
-   makes a bad row, unless it was said which columns are carried.
+   makes a bad row, also within a value, unless it was said which columns are carried. So does a
+   whole number that its column would round.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from foretell.transports.batch.reading.typed import Refusals, type_of
 _BLOCK_BYTES = 2 * 2**20
 _MOST_LINE_BYTES = 64 * 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_EXACT = 2.0**53 - 1
+"""Up to here, a float stands for one whole number only."""
+
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UNTYPED = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -64,7 +68,7 @@ class NdjsonReader:
 
 def _blocks(source: Source) -> Iterator[list[bytes]]:
     """The lines that are not blank, a few megabytes at a time."""
-    with told_of(source, "NDJSON"), source.open() as file:
+    with told_of(source, "NDJSON"), source.reading() as file:
         rest = file.read(len(_BYTE_ORDER_MARK)).removeprefix(_BYTE_ORDER_MARK)
         while chunk := file.read(_BLOCK_BYTES):
             whole, newline, chunk = chunk.rpartition(b"\n")
@@ -126,7 +130,9 @@ def _at_once(
 ) -> Mapping[str, pa.Array] | None:
     """All columns, when every line is plainly right; else None."""
     body = b"\n".join(lines)
-    others = "error" if wanted.closed else "ignore"
+    # What is not told of is left out, also within values: there it may only be found.
+    nested = any(pa.types.is_nested(kind) for kind in schema.types)
+    others = "error" if wanted.closed else "infer" if nested else "ignore"
     try:
         table = arrow_json.read_json(
             pa.BufferReader(body),
@@ -136,13 +142,24 @@ def _at_once(
         table.validate(full=True)
     except (pa.ArrowException, ValueError):
         return None
+    if any(table.schema.field(told.name).type != told.type for told in schema):
+        return None
     columns = {told.name: table.column(told.name).combine_chunks() for told in schema}
-    for column in columns.values():
-        # It also reads NaN and Infinity, which are not JSON.
-        plain = not pa.types.is_floating(column.type) or pc.all(pc.is_finite(column)).as_py()
-        if plain is False or len(column) != len(lines):
-            return None
-    return columns
+    fed = {name for feed in wanted.feeds for name in feed.columns}
+    if any(len(column) != len(lines) for column in columns.values()):
+        return None
+    return columns if all(_is_plain(columns[name], name in fed) for name in columns) else None
+
+
+def _is_plain(column: pa.Array, is_fed: bool) -> bool:
+    """Whether a column says what the text says: it has no NaN or Infinity, which are not JSON.
+
+    Nor has it, where it only goes along, numbers of which the text may have had more digits.
+    """
+    if not pa.types.is_floating(column.type):
+        return True
+    most = np.finfo(float).max if is_fed else _EXACT
+    return pc.all(pc.less_equal(pc.abs(column), most)).as_py() is not False
 
 
 def _one_by_one(
@@ -190,16 +207,34 @@ def _raw(line: bytes) -> object:
 
 def _typed(told: pa.Field, values: list[Any], refusals: Refusals) -> pa.Array:
     """Values of a carried column; those of another kind are refused."""
-    try:
-        return pa.array(values, told.type)
-    except _UNTYPED:
-        read = []
+    read = list(values)
+    if pa.types.is_nested(told.type):
         for place, value in enumerate(values):
+            if (key := _unknown(value, told.type)) is not None:
+                reason = f"{told.name!r} has {spoken(key)}, which the first rows have not"
+                refusals.add(place, told.name, reason)
+                read[place] = None  # what is refused leaves a gap
+    try:
+        return pa.array(read, told.type)
+    except _UNTYPED:
+        for place, value in enumerate(read):
             try:
                 pa.array([value], told.type)
             except _UNTYPED:
                 reason = f"{told.name!r} is {spoken(value)}, but most of the first are {told.type}"
                 refusals.add(place, told.name, reason)
-                value = None  # noqa: PLW2901 - what is refused leaves a gap
-            read.append(value)
+                read[place] = None
         return pa.array(read, told.type)
+
+
+def _unknown(value: object, kind: pa.DataType) -> str | None:
+    """A key within a value that its type has not, and would lose."""
+    inner: list[tuple[object, pa.DataType]] = []
+    if isinstance(value, dict) and pa.types.is_struct(kind):
+        if (unknown := next((key for key in value if key not in kind.names), None)) is not None:
+            return str(unknown)
+        inner = [(one, kind.field(key).type) for key, one in value.items()]
+    elif isinstance(value, list) and pa.types.is_list(kind):
+        inner = [(one, kind.value_type) for one in value]
+    found = (_unknown(one, told) for one, told in inner)
+    return next((key for key in found if key is not None), None)

@@ -141,9 +141,15 @@ class Piece:
         return Piece(start, stop - start, inputs, carried, bad)
 
     def cut(self, most: int) -> Iterator[Piece]:
-        """This piece in pieces of at most `most` rows."""
-        for start in range(self.start, self.stop, most):
-            yield self.rows(start, start + most)
+        """This piece in pieces of at most `most` rows.
+
+        They are the same ones wherever a job goes on: the last bits of answers depend on them.
+        """
+        start = self.start
+        while start < self.stop:
+            stop = start - start % most + most
+            yield self.rows(start, stop)
+            start = stop
 
 
 def batch_of(columns: Sequence[Any], names: Sequence[str], n_rows: int) -> pa.RecordBatch:

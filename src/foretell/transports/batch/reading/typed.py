@@ -6,6 +6,7 @@ What a field refuses makes its row a bad one; the others are read on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,3 +80,42 @@ class Refusals:
             chosen(piece.carried, keep),
             tuple(bad),
         )
+
+
+def text_of(cells: pa.Array, name: str, refusals: Refusals) -> pa.Array:
+    """Bytes as text; what is not UTF-8 is refused."""
+    try:
+        return cells.cast(pa.string())
+    except pa.ArrowInvalid:
+        read = []
+        for place, cell in enumerate(cells.to_pylist()):
+            try:
+                read.append(None if cell is None else cell.decode())
+            except UnicodeDecodeError as error:
+                refusals.add(place, name, f"{name!r} is not UTF-8: {error.reason}")
+                read.append(cell.decode(errors="replace"))
+        return pa.array(read, pa.string())
+
+
+def objects_of(column: pa.Array) -> list[Any]:
+    """A column's values as Python has them; a time beyond its years is Arrow's text of it."""
+    try:
+        made: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        if not pa.types.is_temporal(column.type):
+            raise
+        made = [_object_of(value) for value in column]
+    return made
+
+
+def row_of(batch: pa.RecordBatch) -> dict[str, Any]:
+    """The values of the only row of `batch`, by name."""
+    columns = zip(batch.schema.names, batch.columns, strict=True)
+    return {name: objects_of(column)[0] for name, column in columns}
+
+
+def _object_of(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return value.cast(pa.string()).as_py()

@@ -22,7 +22,7 @@ from foretell.core.batch import Batch, Chosen
 from foretell.core.field import Array, Datatype, Field
 from foretell.core.signature import Signature
 from foretell.engine.executors import Outcome, Predict, ProcessDied, attempt
-from foretell.errors import ForetellError, InvalidInput
+from foretell.errors import ForetellError, InvalidInput, ModelFailed
 from foretell.transports.batch.reading.pieces import BadRow, Piece, chosen
 from foretell.transports.batch.scoring.answers import Answers
 
@@ -75,7 +75,7 @@ class Scorer:
     def score(self, piece: Piece) -> Scored:
         """The answers to `piece`; none of them is missing, unless a bad row was enough.
 
-        Raises ProcessDied and MemoryError: no row is to blame for these.
+        Raises ModelFailed where no row is to blame: its process died, or there was no memory.
         """
         bad = [Bad(one) for one in piece.bad]
         columns, refused = self._accepted(piece)
@@ -88,16 +88,26 @@ class Scorer:
             return self._scored(piece, [], bad)
         batch = Batch.from_columns(self._fields, columns)
         try:
-            outputs = self._predict(batch)
-        except (ProcessDied, MemoryError):
-            raise
-        except Exception:  # noqa: BLE001 - a model may raise anything; which rows it is for comes next
-            outputs, failed = self._apart(batch, piece)
-            bad += failed
-            if self._first_only or not outputs.n_rows:
-                return self._scored(piece, [], bad)
+            outputs, failed = self._asked(batch, piece)
+        except (ProcessDied, MemoryError) as error:
+            raise ModelFailed(_no_row_of(piece, error)) from error
+        bad += failed
+        if failed and (self._first_only or not outputs.n_rows):
+            return self._scored(piece, [], bad)
+        if failed:
             piece, _ = _without(piece, [], failed)
         return self._scored(piece, self._answers.columns(outputs), bad)
+
+    def _asked(self, batch: Batch, piece: Piece) -> tuple[Batch, list[Bad]]:
+        """What the model answers, and the rows on which it fails."""
+        try:
+            return self._predict(batch), []
+        except (ProcessDied, MemoryError):
+            raise
+        # A model may raise anything, also what would end the process as if all were done; for
+        # which rows it does comes next.
+        except (Exception, SystemExit, KeyboardInterrupt):  # noqa: BLE001
+            return self._apart(batch, piece)
 
     def _scored(self, piece: Piece, answers: list[pa.Array], bad: list[Bad]) -> Scored:
         """Without `answers`, no row has any."""
@@ -228,6 +238,14 @@ def _placed(piece: Piece, failures: Mapping[int, Exception]) -> list[Bad]:
         )
         for place, error in sorted(failures.items())
     ]
+
+
+def _no_row_of(piece: Piece, error: ProcessDied | MemoryError) -> str:
+    """What is said when the model fails on `piece`, and nobody knows for which row."""
+    where = f"rows {piece.start} to {piece.stop - 1}"
+    if isinstance(error, MemoryError):
+        return f"the model had not enough memory for {where}: give it fewer with --batch-rows"
+    return f"the model failed on {where}: {error}"
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""What whoever operates Foretell takes: rules for Prometheus, a dashboard for Grafana."""

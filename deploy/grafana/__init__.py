@@ -1,0 +1,1 @@
+"""The dashboard: what it draws, and how its file is made."""

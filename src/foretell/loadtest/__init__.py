@@ -1,0 +1,1 @@
+"""The load test: one model of a running server asked at a steady pace, and what that took."""

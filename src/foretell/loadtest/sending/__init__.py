@@ -1,0 +1,1 @@
+"""Sending: connections that carry requests, and an alarm that says when."""
