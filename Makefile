@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AZURITE := .azurite/node_modules/.bin/azurite-blob
+CONTAINER_BASE := .containers/base.tar
 PACKAGES := prometheus prometheus-alertmanager wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv azurite packages demo check test lint bench peers clean
+.PHONY: help venv azurite packages containers demo check test lint bench peers clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 venv: $(INSTALLED) ## make .venv with Foretell and all it is tested with (quick when nothing changed)
 
@@ -30,6 +31,11 @@ azurite: $(AZURITE) ## install the object store for the tests of az:// (needs np
 $(AZURITE):
 	@npm install --silent --no-audit --no-fund --prefix .azurite azurite@3.37.0
 
+containers: $(CONTAINER_BASE) ## install podman and make the base of the images that the tests build (as root; 350 MB)
+
+$(CONTAINER_BASE):
+	@sh tests/deploy/base.sh $@
+
 packages: ## install the Debian packages of the servers and tools that the tests start (as root)
 	@sh tests/install_packages.sh $(PACKAGES)
 
@@ -44,7 +50,7 @@ lint: venv
 check: lint ## ruff, mypy and the fast tests: below 90 seconds
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
 
-test: lint azurite packages ## what check does, with all tests
+test: lint azurite packages containers ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
@@ -58,6 +64,6 @@ protos: venv ## make the descriptors of the gRPC messages from their .proto file
 peers: venv ## measure other model servers, too (installs some 4 GB into .bench on the first run)
 	@$(BIN)/python -m benchmarks.peers
 
-clean: ## remove what was made here: .venv, .azurite, .demo, .bench, caches
-	rm -rf $(VENV) .azurite .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+clean: ## remove what was made here: .venv, .azurite, .containers, .demo, .bench, caches
+	rm -rf $(VENV) .azurite .containers .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

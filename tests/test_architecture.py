@@ -53,7 +53,7 @@ ROOMS = {
     "transports.batch": _room(DOOR, "fsspec msgspec numpy pyarrow pyspark ray"),
     "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),
-    "deploy": _room("core", "jinja2 numpy yaml"),
+    "deploy": _room("core", "jinja2 numpy packaging yaml"),
     "loadtest": _room("core codecs client", "hdrh hpack numpy"),
     "console": _room("core engine transports", "numpy"),
     "testing": _room("core engine transports", "numpy"),
@@ -76,6 +76,7 @@ EXCEPTIONS: dict[str, str] = {
     "parameters foretell/client/clients.py::__init__": "one keyword for each option of a client",
     "parameters foretell/packing/package.py::pack": "one keyword for each flag of foretell pack",
     "parameters foretell/app/cli.py::pack": "one parameter for each flag of foretell pack",
+    "parameters foretell/app/image_command.py::image": "one parameter for each flag",
     "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 

@@ -72,7 +72,7 @@ def test_inspect_finds_an_altered_package(own_churn: Path) -> None:
     assert "altered" in ended.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["pack"], ["inspect"], ["serve"], ["predict"]])
+@pytest.mark.parametrize("command", [[], ["pack"], ["inspect"], ["serve"], ["predict"], ["image"]])
 def test_every_command_has_help(command: list[str]) -> None:
     ended = run(*command, "--help")
     assert ended.returncode == 0

@@ -1,4 +1,4 @@
-"""The command line: `foretell pack`, `inspect`, `serve`, `predict`, `batch`, `loadtest`.
+"""The command line: `pack`, `inspect`, `serve`, `predict`, `batch`, `loadtest`, `image`.
 
 Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
 or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import foretell
-from foretell.app import flags
+from foretell.app import flags, image_command
 from foretell.app.batching.choices import BatchSettings
 from foretell.app.loadtesting.choices import LoadSettings
 from foretell.app.settings import ClientSettings, Settings
@@ -331,6 +331,7 @@ def loadtest(
 
 
 app.command()(flags.with_settings(LoadSettings, loadtest))
+app.command()(image_command.image)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,0 +1,162 @@
+"""The image of a compiled package, really built, and run as a careful platform runs it."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from sklearn.ensemble import GradientBoostingClassifier
+
+import foretell
+from foretell.packing import pack
+from tests import models
+from tests.deploy.podman import BASE_IMAGE, ROOT, Podman
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("podman")]
+
+MIB = 2**20
+# What Kubernetes' "restricted" profile and a read-only root come to. Nothing at all can be written.
+HARDENED = (
+    *("--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"),
+    *("--security-opt", "no-new-privileges", "--memory", "256m", "--pids-limit", "100"),
+)
+PORTS = ("--publish", "127.0.0.1::8000", "--publish", "127.0.0.1::50051")
+LOOK = """
+import importlib.util as u, json, os, shutil
+bom = json.load(open("/opt/foretell/sbom.cdx.json"))
+print(json.dumps({
+    "modules": [n for n in ("sklearn", "scipy", "pandas", "pip", "onnx") if u.find_spec(n)],
+    "commands": [n for n in ("gcc", "cc", "make", "pip") if shutil.which(n)],
+    "user": [os.getuid(), os.getgid()],
+    "writable": [p for p in ("/", "/app", "/models", "/opt/foretell") if os.access(p, os.W_OK)],
+    "bom": {c["name"].lower().replace("_", "-"): c["version"] for c in bom["components"]},
+    "format": bom["bomFormat"],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    made = Podman(tmp_path_factory.mktemp("podman"))
+    made.make_base()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Flowers 1.0.0, compiled."""
+    folder = tmp_path_factory.mktemp("flowers")
+    rows, kinds = models.numbers()
+    model = GradientBoostingClassifier(n_estimators=10, random_state=0)
+    models.trained(model, rows, kinds)
+    package = pack(
+        [models.saved(model, folder / "flowers.pkl")],
+        name="flowers",
+        sample=models.sampled(rows, folder / "flowers.csv"),
+        repository=folder / "models",
+    )
+    assert models.manifest_of(package).steps[0].runtime == "onnx"
+    return folder / "models"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    words = ["pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(ROOT)]
+    subprocess.run([sys.executable, "-m", *words], check=True, timeout=300)
+    return next(folder.glob("foretell-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def told(
+    podman: Podman, repository: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """What `foretell image --build` says of the image it has built."""
+    context = tmp_path_factory.mktemp("out") / "image"
+    words = ["image", repository, "--build", "--json", "-t", "flowers:test", "-o", context]
+    words += ["--wheel", wheel, "--base-image", BASE_IMAGE]
+    words += ["--", "--network", "host", "--layers=false"]
+    done = subprocess.run(
+        [sys.executable, "-m", "foretell", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=podman.full_environ,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def image(told: dict[str, str]) -> str:
+    return told["tag"]
+
+
+def test_it_serves_rest_and_grpc_where_nothing_can_be_written(podman: Podman, image: str) -> None:
+    began = time.monotonic()
+    with podman.running(image, *HARDENED, *PORTS) as name:
+        url = f"http://127.0.0.1:{podman.port(name, 8000)}"
+        podman.until_logged(name, "Listening on")
+        assert httpx.get(f"{url}/health/ready", timeout=30).status_code == 200
+        assert time.monotonic() - began < 10  # 1.6 s measured
+        rows, _ = models.numbers()
+        asked = rows.iloc[::10]
+        with foretell.Client(url) as rest:
+            expected = rest.predict("flowers", asked)
+        with foretell.Client(f"grpc://127.0.0.1:{podman.port(name, 50051)}") as grpc:
+            found = grpc.predict("flowers", asked)
+        assert list(found.predictions) == list(expected.predictions)
+        np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+        podman("healthcheck", "run", name)
+        podman("stop", "--time", "20", name)
+        code = podman("inspect", "--format", "{{.State.ExitCode}}", name)
+        assert code == "0", podman.logs(name)  # SIGTERM reached the server, which ended well
+
+
+def test_it_holds_the_server_and_nothing_to_build_with(
+    podman: Podman, image: str, told: dict[str, dict[str, str]]
+) -> None:
+    python = ("--entrypoint", "/opt/foretell/bin/python")
+    seen = json.loads(podman("run", "--rm", *HARDENED, *python, image, "-c", LOOK).splitlines()[-1])
+    assert seen["modules"] == []
+    assert seen["commands"] == []
+    assert seen["user"] == [10001, 10001]
+    assert seen["writable"] == []
+    assert seen["format"] == "CycloneDX"
+    own = {"foretell": foretell.__version__}
+    assert seen["bom"] == told["requirements"] | own  # as locked, and nothing besides
+
+
+def test_it_is_small_and_says_what_it_serves(
+    podman: Podman, image: str, repository: Path, told: dict[str, list[dict[str, str]]]
+) -> None:
+    assert podman.size(image) - podman.size(BASE_IMAGE) < 350 * MIB
+    labels = json.loads(podman("image", "inspect", "--format", "{{json .Labels}}", image))
+    assert labels["foretell.package.digest"] == told["packages"][0]["digest"]
+    assert labels["org.opencontainers.image.title"] == "flowers"
+    assert labels["org.opencontainers.image.base.name"] == BASE_IMAGE
+
+
+def test_a_server_without_models_ends_and_says_so(podman: Podman, image: str) -> None:
+    with podman.running(image, *HARDENED, command=("serve", "/nowhere")) as name:
+        assert podman("wait", name) == "1"
+        assert "there is no /nowhere" in podman.logs(name)
+
+
+def test_settings_come_from_the_platform(podman: Podman, image: str) -> None:
+    """A mounted foretell.toml, variables, and other commands than serve."""
+    done = podman("run", "--rm", *HARDENED, image, "inspect", "/models", "--json")
+    assert json.loads(done)[0]["name"] == "flowers"
+    options = ("--env", "FORETELL_WORKERS=nine")
+    refused = podman("run", *HARDENED, *options, "--name", "wrong", image, code=2)
+    assert refused == ""
+    assert "workers is 'nine' (from the environment)" in podman.logs("wrong")
