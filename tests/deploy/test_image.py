@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from foretell.core.field import Datatype, Field
+from foretell.core.datatype import Datatype
+from foretell.core.field import Field
 from foretell.core.manifest import FILENAME, Artifact, Manifest, Step
 from foretell.core.signature import Signature
 from foretell.deploy import building, context

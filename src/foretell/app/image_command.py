@@ -1,10 +1,11 @@
 """The command `foretell image`, with its flags."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from foretell.app.terminal import AsJson, Quiet, print_json
 
 
 def image(  # noqa: PLR0913, PLR0917 - one parameter for each flag
@@ -36,8 +37,8 @@ def image(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     mount_models: Annotated[
         bool, typer.Option("--mount-models", help="Leave the models out; mount them at /models.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a container image that serves models.
 
@@ -52,6 +53,6 @@ def image(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         imaging.built(made, output, tag, more or (), quiet=quiet or as_json) if build else None
     )
     if as_json:
-        typer.echo(json.dumps(imaging.describe(made, output, tag, builder), indent=2))
+        print_json(imaging.describe(made, output, tag, builder))
     elif not quiet:
         typer.echo(printable(imaging.spoken(made, output, tag, builder)))
