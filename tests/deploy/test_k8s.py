@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -181,6 +182,32 @@ def test_a_package_that_was_altered_ends_with_1(package: Path) -> None:
         assert "error:" in foretell_k8s("render", package, *IMAGE, code=1)
     finally:
         (package / "model.json").write_text(manifest)
+
+
+def test_models_are_copied_from_a_store_as_they_lie_there(package: Path, tmp_path: Path) -> None:
+    """The script of the init container, with a store that is a folder."""
+    repository = package.parents[1]
+    pod = of_kind("Deployment", objects("store"))["spec"]["template"]["spec"]
+    (container,) = pod["initContainers"]
+    python, *flags, url, target = container["command"]
+    assert (python, url, target) == ("python", "s3://lake/models", "/models")
+    for name, given in (("a", f"file://{repository}"), ("b", f"file://{repository}/")):
+        folder = tmp_path / name
+        folder.mkdir()  # as the volume is
+        subprocess.run([sys.executable, *flags, given, str(folder)], check=True, timeout=60)
+        copied = {path.relative_to(folder) for path in folder.rglob("*")}
+        assert copied == {path.relative_to(repository) for path in repository.rglob("*")}
+
+
+def test_the_page_shows_values_that_there_are() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    (told,) = (block for block in blocks if "batch" in block)
+    found = rendered({"image": {"repository": "churn", "tag": "v1"}}, told)
+    assert of_kind("CronJob", found)["spec"]["schedule"] == told["batch"]["schedule"]
+    for setting in re.findall(r"--set '?([\w.]+=[^\s'`)]+)", page):
+        if "…" not in setting and not setting.startswith("KEY"):
+            charting.release("churn", [values.chosen(setting)])
 
 
 def test_layers_merge_as_helm_merges_them() -> None:
