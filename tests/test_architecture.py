@@ -53,7 +53,7 @@ ROOMS = {
     "transports.batch": _room(DOOR, "fsspec msgspec numpy pyarrow pyspark ray"),
     "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),
-    "deploy": _room("core", "jinja2 numpy packaging yaml"),
+    "deploy": _room("core", "jinja2 jsonschema numpy packaging yaml"),
     "loadtest": _room("core codecs client", "hdrh hpack numpy"),
     "console": _room("core engine transports", "numpy"),
     "testing": _room("core engine transports", "numpy"),

@@ -13,9 +13,10 @@ BASE_IMAGE = "localhost/python:test"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # crun refuses mixed cgroup hierarchies, and machines without CAP_SYS_RESOURCE the usual limits.
+# Both numbers of a limit are the same: `podman play kube` swaps them (4.3).
 _CONTAINERS = """
 [containers]
-default_ulimits = ["nofile=4096:8192", "nproc=4096:8192"]
+default_ulimits = ["nofile=8192:8192", "nproc=8192:8192"]
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"

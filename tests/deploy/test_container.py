@@ -1,6 +1,7 @@
 """The image of a compiled package, really built, and run as a careful platform runs it."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -10,11 +11,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import yaml
 from sklearn.ensemble import GradientBoostingClassifier
 
 import foretell
 from foretell.packing import pack
 from tests import models
+from tests.deploy.objects import of_kind, rendered
 from tests.deploy.podman import BASE_IMAGE, ROOT, Podman
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("podman")]
@@ -160,3 +163,44 @@ def test_settings_come_from_the_platform(podman: Podman, image: str) -> None:
     refused = podman("run", *HARDENED, *options, "--name", "wrong", image, code=2)
     assert refused == ""
     assert "workers is 'nine' (from the environment)" in podman.logs("wrong")
+
+
+def test_its_deployment_comes_up_and_answers(podman: Podman, image: str, tmp_path: Path) -> None:
+    """What `foretell k8s render` writes, as Kubernetes would run a pod of it, by podman."""
+    repository, _, tag = image.rpartition(":")
+    found = rendered(
+        {"image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}},
+        {"settings": {"max_rows": 20}, "drain": {"graceSeconds": 1}},
+        name="flowers",
+    )
+    deployment, config = of_kind("Deployment", found), of_kind("ConfigMap", found)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    ports = {each["name"]: each for each in container["ports"]}
+    for each in ports.values():  # podman has no Service
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            each |= {"hostIP": "127.0.0.1", "hostPort": free.getsockname()[1]}
+    path = tmp_path / "flowers.yaml"
+    path.write_text(yaml.safe_dump_all([config, deployment]), encoding="utf-8")
+    podman("play", "kube", path)
+    try:
+        name = podman("ps", "--format", "{{.Names}}", "--filter", "name=-api").strip()
+        podman.until_logged(name, "Listening on")
+        url = f"http://127.0.0.1:{ports['http']['hostPort']}"
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = httpx.get(url + container[probe]["httpGet"]["path"], timeout=30)
+            assert asked.status_code == 200, probe
+        metrics = f"http://127.0.0.1:{ports['metrics']['hostPort']}/metrics"
+        assert "foretell_build_info" in httpx.get(metrics, timeout=30).text
+        assert httpx.get(f"{url}/metrics", timeout=30).status_code == 404
+        rows, _ = models.numbers()
+        with foretell.Client(url) as rest:
+            expected = rest.predict("flowers", rows.iloc[:20])
+            with pytest.raises(foretell.ForetellError, match="20"):
+                rest.predict("flowers", rows.iloc[:21])  # the ConfigMap is read
+        with foretell.Client(f"grpc://127.0.0.1:{ports['grpc']['hostPort']}") as grpc:
+            answer = grpc.predict("flowers", rows.iloc[:20])
+        np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
+        podman("stop", "--time", "40", name)
+        assert podman("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
+    finally:
+        podman("play", "kube", "--down", path)

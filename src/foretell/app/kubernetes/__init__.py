@@ -1,0 +1,1 @@
+"""What `foretell k8s` does: its flags, and what a target says about its values."""
