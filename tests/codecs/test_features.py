@@ -31,6 +31,7 @@ MIXED = Signature(
     BOTH,
 )
 NUMBERS = Signature(tuple(Field(name, Datatype.FP64) for name in "abcde"), BOTH)
+FREE = Signature((Field("x", Datatype.FP32, shape=(-1,)),), BOTH)
 VECTOR = Signature((Field("x", Datatype.FP32, shape=(5,)),), BOTH)
 single = st.floats(width=32)
 
@@ -90,7 +91,9 @@ def asked(name: str, **fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, FEW_ROWS, FEW_ROWS + 1, 200])
-@pytest.mark.parametrize("signature", [MIXED, NUMBERS, VECTOR], ids=["mixed", "numbers", "vector"])
+@pytest.mark.parametrize(
+    "signature", [MIXED, NUMBERS, VECTOR, FREE], ids=["mixed", "numbers", "vector", "free"]
+)
 def test_rows_are_read_as_protobuf_reads_them(signature: Signature, n_rows: int) -> None:
     rows = [[0.5, float(n), -0.25, 7.0, 1.0] for n in range(n_rows)]
     features = Features(signature)

@@ -211,6 +211,7 @@ print(seen, [one for one in sockets if one.raddr])
 """
 
 
+@pytest.mark.slow
 def test_the_runtime_tells_nobody_of_what_it_runs(tree: Any, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     graph = to_onnx(tree, np.zeros((1, tree.n_features_in_), np.float32))

@@ -67,21 +67,21 @@ class Features:
         self._one = messages.message("prediction.PredictResponse")
         self._many = messages.message("prediction.BatchPredictResponse")
         self._packed, self._packed_many = self._requests()
-        self._probabilities: PackedRows | None
-        self._probabilities_many: PackedRows | None
         self._probabilities, self._probabilities_many = self._responses()
         self._predictions_tag = tag(field_number(self._many, "predictions"))
         self._heads: dict[int, bytes] = {}
         self._tails: dict[str, bytes] = {}
 
-    def _requests(self) -> tuple[PackedRows, PackedRows]:
-        """How one row lies in its message, and how many do."""
+    def _requests(self) -> tuple[PackedRows | None, PackedRows | None]:
+        """How one row lies in its message, and how many do; None when its length may differ."""
         n_values = self._fields[0].shape[0] if self._vector else len(self._fields)
+        if n_values < 0:
+            return None, None
         head = packed_head(field_number(self._asked_one, "features"), n_values)
         wrapped = wrapped_head(field_number(self._asked_many, "instances"), head, n_values)
         return PackedRows(n_values, head), PackedRows(n_values, wrapped)
 
-    def _responses(self) -> tuple[PackedRows, PackedRows] | tuple[None, None]:
+    def _responses(self) -> tuple[PackedRows | None, PackedRows | None]:
         """How a row's probabilities lie in the response; None when their number may differ."""
         if self._probability is None:
             return None, None
@@ -133,7 +133,8 @@ class Features:
 
     def read_one(self, payload: bytes) -> Batch:
         """The accepted row of a PredictRequest. Raises InvalidInput, DecodeError."""
-        row: Sequence[float] | None = self._packed.read_one(payload)
+        packed = self._packed
+        row: Sequence[float] | None = None if packed is None else packed.read_one(payload)
         if row is None:
             row = self._asked_one.FromString(payload).features
         return Batch(self._fields, 1, (self.row(row),))
@@ -144,14 +145,14 @@ class Features:
         Raises InvalidInput, TooLarge, DecodeError.
         """
         rows: list[tuple[float, ...]] | None = None
-        n_rows = self._packed_many.count(payload)
-        if 0 < n_rows <= max_rows:
+        packed = self._packed_many
+        if packed is not None and 0 < (n_rows := packed.count(payload)) <= max_rows:
             if self._matrix is not None and n_rows > FEW_ROWS:
-                matrix = self._packed_many.read_many(payload)
+                matrix = packed.read_many(payload)
                 whole = None if matrix is None else self._matrix.accepted(matrix)
                 if whole is not None:
                     return Batch.from_matrix(self._fields, whole)
-            rows = self._packed_many.read_few(payload)
+            rows = packed.read_few(payload)
         if rows is not None:
             return self._accepted(rows)
         instances = self._asked_many.FromString(payload).instances
