@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 AZURITE := .azurite/node_modules/.bin/azurite-blob
 CONTAINER_BASE := .containers/base.tar
 HELM := .helm/helm
-PACKAGES := catatonit prometheus prometheus-alertmanager wrk
+PACKAGES := catatonit prometheus prometheus-alertmanager redis-server wrk
 
 .DEFAULT_GOAL := help
 .PHONY: help venv azurite packages containers helm demo check test lint bench peers clean
@@ -59,7 +59,7 @@ check: lint ## ruff, mypy and the fast tests: below 90 seconds
 test: lint azurite packages containers helm ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-bench: venv ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
+bench: venv containers ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
 	@$(BIN)/python -m benchmarks.run
 
 protos: venv ## make the descriptors of the gRPC messages from their .proto files

@@ -26,6 +26,7 @@ from benchmarks.compilation import compilation
 from benchmarks.conditions import Conditions, machine
 from benchmarks.counting import counting
 from benchmarks.harness import require_tools
+from benchmarks.image import image
 from benchmarks.many_rows import many_rows
 from benchmarks.overload import overload
 from benchmarks.peers.kept import peers
@@ -46,6 +47,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "overload": overload,
     "tables": tables,
     "at-rest": at_rest,
+    "image": image,
     "metrics": counting,
     "compilation": compilation,
     "batch": batch_jobs,

@@ -1,11 +1,15 @@
 """Podman with a storage of its own, and a base image in it that trusts what this machine trusts."""
 
+import json
 import os
 import re
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / ".containers" / "base.tar"
@@ -28,6 +32,13 @@ driver = "overlay"
 graphroot = "{folder}/graph"
 runroot = "{folder}/run"
 """
+
+
+def wheel_of_checkout(folder: Path) -> Path:
+    """The wheel of this checkout, made in `folder`."""
+    words = ["pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(ROOT)]
+    subprocess.run([sys.executable, "-m", *words], check=True, timeout=300)
+    return next(folder.glob("foretell-*.whl"))
 
 
 class Podman:
@@ -80,6 +91,23 @@ class Podman:
         self("buildah", "umount", made)
         self("buildah", "commit", "--quiet", "--rm", made, BASE_IMAGE)
 
+    def build(self, target: Path, wheel: Path, tag: str, context: Path) -> dict[str, Any]:
+        """What `foretell image TARGET --build --json` says of the image it has built."""
+        words = ["image", target, "--build", "--json", "-t", tag, "-o", context]
+        words += ["--wheel", wheel, "--base-image", BASE_IMAGE]
+        words += ["--", "--network", "host", "--layers=false"]
+        done = subprocess.run(
+            [sys.executable, "-m", "foretell", *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.full_environ,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
     def size(self, image: str) -> int:
         """Bytes of an image, its base included."""
         return int(self("image", "inspect", "--format", "{{.Size}}", image))
@@ -97,8 +125,8 @@ class Podman:
         )
         return done.stdout
 
-    def until_logged(self, container: str, words: str) -> None:
-        """Until it has written a line with `words`."""
+    def until_it_listens(self, container: str) -> None:
+        """Until the server in it has written where it listens; fails after a minute without."""
         following = subprocess.Popen(
             ["podman", "logs", "--follow", container],
             stdout=subprocess.PIPE,
@@ -107,9 +135,12 @@ class Podman:
             env=self.full_environ,
         )
         assert following.stdout is not None
+        late = threading.Timer(60, following.kill)
+        late.start()
         try:  # the log ends with the container
-            assert any(words in line for line in following.stdout), self.logs(container)
+            assert any('"url":"http' in line for line in following.stdout), self.logs(container)
         finally:
+            late.cancel()
             following.kill()
             following.wait(30)
             following.stdout.close()

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ import httpx
 import pytest
 
 from foretell.codecs import messages
-from tests.e2e.test_load import until
+from tests.e2e.test_load import descendants, until
 from tests.servers import Server, running, start
 from tests.stubs import stub
 
@@ -97,6 +98,26 @@ def test_a_server_that_stops_tells_and_then_loses_nothing(churn: Path, kind: str
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
             assert [caller.closed for caller in callers.result()] == [1] * 8
         assert server.ended() == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_is_the_servers(churn: Path, how: signal.Signals) -> None:
+    """As systemd, `timeout` and a keyboard send it. Workers that heard it left unannounced."""
+    with running(churn, "--workers", "2", "--drain-grace-s", "1") as server:
+        workers = descendants(server.process.pid)
+        with ThreadPoolExecutor(1) as beside:
+            callers = beside.submit(calling, server, lambda caller: not caller.closed)
+            httpx.get(f"{server.url}/health/ready")
+            for worker in workers:
+                os.kill(worker, how)
+            if how is signal.SIGINT:  # which has no grace: what the workers do is seen before
+                time.sleep(0.5)
+                assert not callers.done()
+                how = signal.SIGTERM
+            server.process.send_signal(how)
+            assert [caller.closed for caller in callers.result()] == [1] * 8
+        assert server.ended() == 0
+    assert "unexpectedly" not in server.log
 
 
 def test_a_second_signal_is_impatient(churn: Path) -> None:

@@ -7,6 +7,7 @@ from the server at first. The workers get a `Notice`; from then on each answer c
 gRPC clients are told by the server itself (see also `lingering`).
 """
 
+import asyncio
 import signal
 import threading
 import time
@@ -44,6 +45,22 @@ def announced(notice: Notice, grace_s: float) -> Iterator[None]:
 def hear_signals() -> None:
     """Let signals reach this thread again: a worker is forked with those kept from its server."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _KEPT)
+
+
+def leave_signals_to_the_server() -> None:
+    """In a worker, do nothing about signals that end processes: its server tells it by a pipe.
+
+    A keyboard sends them to the whole group, and so do systemd and `timeout`. A worker that left
+    by itself would have told nobody, and be replaced. To be called on the worker's event loop.
+    """
+    loop = asyncio.get_running_loop()
+    for number in _KEPT:
+        loop.add_signal_handler(number, _nothing)
+    hear_signals()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _keep(notice: Notice, grace_s: float) -> None:

@@ -133,7 +133,7 @@ class _StartReport:
         """What makes the application's entry, with its failures reported."""
 
         def build() -> leaving.Entry:
-            leaving.hear_signals()
+            leaving.leave_signals_to_the_server()
             notice.arrive()
             try:
                 app = settled(factory)
