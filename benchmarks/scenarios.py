@@ -245,8 +245,18 @@ SCENARIOS = (
         "`/predict` over 32 connections (the floor, and Foretell over REST). The floor is nginx "
         "returning the bytes of the JSON answer. grpcio's own servers are "
         "`benchmarks/grpcio_server.py`, as grpcio's documentation writes them: the same messages, "
-        "made from the published `prediction.proto`, and the same ONNX file.",
-        ("floor", "foretell over REST", "foretell over gRPC", "grpcio", "grpcio.aio"),
+        "made from the published `prediction.proto`, and the same ONNX file. The echo is "
+        "`benchmarks/echo.py`, which does nothing: what the server that Foretell runs on costs "
+        "for a request of either protocol.",
+        (
+            "floor",
+            "foretell over REST",
+            "foretell over gRPC",
+            "echo over REST",
+            "echo over gRPC",
+            "grpcio",
+            "grpcio.aio",
+        ),
         GRPC_RATIOS,
         boosted,
         one_row_both_ways,

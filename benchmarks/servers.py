@@ -136,9 +136,11 @@ def serve(folder: Path, *told: str) -> Server:
     return Server("foretell", argv, ready, speaks=(HTTP, GRPC))
 
 
-def foretell_over(protocol: str, name: str) -> Callable[[Site], Server]:
-    """Foretell, for the loads of one protocol."""
-    return lambda site: replace(foretell(site), name=name, speaks=(protocol,))
+def over(
+    protocol: str, name: str, server: Callable[[Site], Server] = foretell
+) -> Callable[[Site], Server]:
+    """The server under another name, for the loads of one protocol."""
+    return lambda site: replace(server(site), name=name, speaks=(protocol,))
 
 
 def grpcio(kind: str, name: str) -> Callable[[Site], Server]:
@@ -190,10 +192,12 @@ SERVERS: dict[str, Callable[[Site], Server | Script]] = {
     "usual recipe": usual_recipe,
     "foretell": foretell,
     "lower bound": script("lower bound", "benchmarks.lower_bound"),
-    "foretell over REST": foretell_over(HTTP, "foretell over REST"),
-    "foretell over gRPC": foretell_over(GRPC, "foretell over gRPC"),
+    "foretell over REST": over(HTTP, "foretell over REST"),
+    "foretell over gRPC": over(GRPC, "foretell over gRPC"),
     "grpcio": grpcio("threads", "grpcio"),
     "grpcio.aio": grpcio("asyncio", "grpcio.aio"),
     "echo": echo,
+    "echo over REST": over(HTTP, "echo over REST", echo),
+    "echo over gRPC": over(GRPC, "echo over gRPC", echo),
     "model alone": script("model alone", "benchmarks.model_alone"),
 }

@@ -180,7 +180,7 @@ def test_a_tensor_is_sent_alike_over_both_protocols() -> None:
     request = messages.message("inference.ModelInferRequest").FromString(
         bodies.infer_message(MATRIX)
     )
-    by_grpc = Tensors(SIGNATURE).accept(tensors_of(request), max_rows=2)
+    by_grpc = Tensors(SIGNATURE).accept(tensors_of(request, request.raw_input_contents), max_rows=2)
     for batch in (by_rest, by_grpc):
         assert batch.matrix.tolist() == MATRIX.tolist()
 
@@ -188,7 +188,7 @@ def test_a_tensor_is_sent_alike_over_both_protocols() -> None:
 def test_the_answers_tensors_are_read_alike_over_both_protocols() -> None:
     said = {"prediction": [1, 0], "probability": [[0.25, 0.75], [1, 0]]}
     told = {"model": "churn", "version": "1"}
-    message = write_response(OUTPUTS, request_id="", **told)
+    message = b"".join(write_response(OUTPUTS, request_id="", **told))
     assert bodies.inferred_by_message(message) == said
     codec, (body, headers) = OipJson(SIGNATURE), bodies.tensor_body(MATRIX)
     length = int(headers["Inference-Header-Content-Length"])

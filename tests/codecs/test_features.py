@@ -1,10 +1,12 @@
 """Features are read as the signature wants them, and what they can't carry is said."""
 
 import math
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
@@ -108,6 +110,49 @@ def test_rows_are_read_as_protobuf_reads_them(signature: Signature, n_rows: int)
             assert column.flags.writeable
     (row,) = features.read_one(asked("PredictRequest", features=rows[0])).rows
     assert str(row) == str(features.row(rows[0]))
+
+
+WIDE = Signature(
+    (
+        Field("a", Datatype.INT64),
+        Field("b", Datatype.UINT64),
+        Field("c", Datatype.INT32, minimum=-3.0),
+        Field("d", Datatype.FP64, nullable=True, maximum=1e30),
+        Field("e", Datatype.FP16),
+    ),
+    BOTH,
+)
+
+
+@pytest.mark.parametrize("signature", [MIXED, WIDE], ids=["mixed", "wide"])
+@given(
+    st.lists(
+        single
+        | st.integers(-200, 200).map(float)
+        | st.sampled_from([2.0**63, -(2.0**63), 2.0**64, 2.0**31, 2.0**31 - 128, 65504.0, 65536.0]),
+        min_size=5,
+        max_size=5,
+    ),
+    st.integers(0, FEW_ROWS),
+)
+def test_many_rows_at_once_are_allowed_what_one_is(
+    signature: Signature, numbers: list[float], place: int
+) -> None:
+    features = Features(signature)
+    rows = [[0.0] * 5] * (FEW_ROWS + 1)
+    rows[place] = numbers
+    payload = asked("BatchPredictRequest", instances=[{"features": row} for row in rows])
+    try:
+        expected = Batch.from_rows(signature.inputs, [features.row(row) for row in rows])
+    except InvalidInput as error:
+        words = re.escape(f"row {place}: {error.message}")
+        with pytest.raises(InvalidInput, match=f"^{words}$"):
+            features.read_many(payload, max_rows=len(rows))
+        return
+    read = features.read_many(payload, max_rows=len(rows))
+    for column, known in zip(read.columns, expected.columns, strict=True):
+        assert column.dtype == known.dtype
+        np.testing.assert_array_equal(column, known)
 
 
 @pytest.mark.parametrize(

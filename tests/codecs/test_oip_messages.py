@@ -4,12 +4,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from foretell.codecs import messages
-from foretell.codecs.oip_messages import parameter, response_of, tensors_of, write_response
+from foretell.codecs.oip_messages import (
+    parameter,
+    read_request,
+    response_of,
+    tensors_of,
+    write_response,
+)
 from foretell.codecs.tensors import Tensor
 from foretell.core.datatype import Datatype
 from foretell.errors import InvalidInput
@@ -28,15 +35,64 @@ def request_of(datatype: str, shape: list[int], raw: bytes | None = None, **cont
     return request
 
 
+def read(request: Any) -> list[Tensor]:
+    return tensors_of(request, request.raw_input_contents)
+
+
+@given(
+    st.lists(st.binary(max_size=200), max_size=4),
+    st.integers(0, 3),
+    st.text(max_size=300),
+    st.booleans(),
+)
+def test_a_long_request_is_read_as_protobuf_reads_it(
+    contents: list[bytes], at: int, name: str, more: bool
+) -> None:
+    told = REQUEST(model_name="m", id=name, raw_input_contents=contents)
+    told.inputs.add(name=name, datatype="FP32", shape=[2**40])
+    long = REQUEST(raw_input_contents=[bytes(2**17)]).SerializeToString()
+    parts = [told.SerializeToString(), long, REQUEST(id="later").SerializeToString() * more]
+    parts.insert(at, b"\x7a\x80\x01" + bytes(128))  # a field that nobody knows
+    written = b"".join(parts)
+    expected = REQUEST.FromString(written)
+    request, raw = read_request(written)
+    assert [bytes(one) for one in raw] == list(expected.raw_input_contents)
+    expected.ClearField("raw_input_contents")
+    assert request == expected
+
+
+@pytest.mark.parametrize("cut", [1, 2**17, 2**17 + 3])
+def test_a_long_request_that_is_cut_is_refused(cut: int) -> None:
+    written = REQUEST(model_name="m", raw_input_contents=[bytes(2**18)]).SerializeToString()
+    with pytest.raises(DecodeError):
+        read_request(written[:-cut])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"\x0a\x01m" * 2**16,
+        b"\x0b\x0c" * 2**16,
+        b"\x10\x01" * 2**16,
+        b"\x82\x01\x00" * 2**15,
+    ],
+    ids=["many", "groups", "numbers", "far tags"],
+)
+def test_protobuf_judges_what_others_write(written: bytes) -> None:
+    request, raw = read_request(written)
+    assert request == REQUEST.FromString(written)
+    assert not raw
+
+
 @given(st.data(), st.sampled_from(NUMBERS))
 def test_what_was_written_raw_is_read_again(data: Any, datatype: Datatype) -> None:
     shapes = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0)
     values = data.draw(arrays.arrays(datatype.numpy, shapes))
     written = response_of([Tensor("x", datatype, values)], model="m", version="1", request_id="id")
     request = request_of(datatype, list(values.shape), written.raw_output_contents[0])
-    (read,) = tensors_of(request)
-    assert read.values.dtype == datatype.numpy
-    np.testing.assert_array_equal(read.values, values)
+    (found,) = read(request)
+    assert found.values.dtype == datatype.numpy
+    np.testing.assert_array_equal(found.values, values)
 
 
 @given(
@@ -47,7 +103,7 @@ def test_a_response_is_written_as_protobuf_writes_it(sizes: list[int], name: str
     tensors = [Tensor(name, Datatype.INT64, np.arange(size)) for size in sizes]
     told = {"model": "m", "version": "1", "request_id": name}
     written = messages.message("inference.ModelInferResponse").FromString(
-        write_response(tensors, **told)
+        b"".join(write_response(tensors, **told))
     )
     assert written == response_of(tensors, **told)
 
@@ -58,10 +114,10 @@ def test_texts_are_read_again(texts: list[str]) -> None:
     boxed[:] = texts
     tensor = Tensor("x", Datatype.BYTES, boxed)
     written = response_of([tensor], model="m", version="1", request_id="")
-    (read,) = tensors_of(request_of("BYTES", [len(texts)], written.raw_output_contents[0]))
-    assert read.values.tolist() == texts
+    (found,) = read(request_of("BYTES", [len(texts)], written.raw_output_contents[0]))
+    assert found.values.tolist() == texts
     typed = request_of("BYTES", [len(texts)], bytes_contents=[one.encode() for one in texts])
-    assert tensors_of(typed)[0].values.tolist() == texts
+    assert read(typed)[0].values.tolist() == texts
 
 
 @pytest.mark.parametrize(
@@ -78,8 +134,8 @@ def test_texts_are_read_again(texts: list[str]) -> None:
 )
 def test_typed_contents_are_read(datatype: str, contents: str, values: Any) -> None:
     told: dict[str, Any] = {contents: values}
-    (read,) = tensors_of(request_of(datatype, [2, 1], **told))
-    assert read.values.tolist() == [[value] for value in values]
+    (found,) = read(request_of(datatype, [2, 1], **told))
+    assert found.values.tolist() == [[value] for value in values]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +164,7 @@ def test_typed_contents_are_read(datatype: str, contents: str, values: Any) -> N
 )
 def test_what_does_not_fit_is_refused(request_: Any, words: str) -> None:
     with pytest.raises(InvalidInput) as told:
-        tensors_of(request_)
+        read(request_)
     assert words in told.value.message
     assert told.value.field == "x"
 
@@ -117,7 +173,7 @@ def test_raw_contents_are_one_for_each_input() -> None:
     request = request_of("FP32", [1], b"1234")
     request.raw_input_contents.append(b"1234")
     with pytest.raises(InvalidInput, match="2 raw_input_contents for 1 inputs"):
-        tensors_of(request)
+        read(request)
 
 
 def test_a_parameter_is_its_plain_value() -> None:

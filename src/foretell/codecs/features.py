@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from foretell.codecs import messages
-from foretell.codecs.matrix import Matrix
+from foretell.codecs.matrix import Columns, Matrix
 from foretell.codecs.packed import (
     PackedRows,
     field_number,
@@ -62,6 +62,7 @@ class Features:
         ]
         self.refusal = self._why_not()
         self._matrix = Matrix.of(signature) if self._quick else None
+        self._columns = Columns.of(signature) if self._quick and self._matrix is None else None
         self._asked_one = messages.message("prediction.PredictRequest")
         self._asked_many = messages.message("prediction.BatchPredictRequest")
         self._one = messages.message("prediction.PredictResponse")
@@ -147,11 +148,10 @@ class Features:
         rows: list[tuple[float, ...]] | None = None
         packed = self._packed_many
         if packed is not None and 0 < (n_rows := packed.count(payload)) <= max_rows:
-            if self._matrix is not None and n_rows > FEW_ROWS:
-                matrix = packed.read_many(payload)
-                whole = None if matrix is None else self._matrix.accepted(matrix)
-                if whole is not None:
-                    return Batch.from_matrix(self._fields, whole)
+            if n_rows > FEW_ROWS:
+                batch = self._at_once(packed, payload)
+                if batch is not None:
+                    return batch
             rows = packed.read_few(payload)
         if rows is not None:
             return self._accepted(rows)
@@ -163,6 +163,19 @@ class Features:
                 f"{len(instances)} rows in one request, but the limit is {max_rows}; send fewer"
             )
         return self._accepted(instance.features for instance in instances)
+
+    def _at_once(self, packed: PackedRows, payload: bytes) -> Batch | None:
+        """Many rows; None when they lie otherwise, or their fields must say what is wrong."""
+        if self._matrix is None and self._columns is None:
+            return None
+        matrix = packed.read_many(payload)
+        if matrix is None:
+            return None
+        if self._matrix is not None:
+            whole = self._matrix.accepted(matrix)
+            return None if whole is None else Batch.from_matrix(self._fields, whole)
+        columns = self._columns.accepted(matrix) if self._columns is not None else None
+        return None if columns is None else Batch.from_columns(self._fields, columns)
 
     def _accepted(self, rows: Iterable[Sequence[float]]) -> Batch:
         accepted = []

@@ -1,4 +1,4 @@
-"""A matrix is all inputs of a model at once, where they are floats of one datatype."""
+"""A matrix is all inputs of a model at once: floats of one datatype, or numbers of several."""
 
 from __future__ import annotations
 
@@ -42,3 +42,48 @@ class Matrix(NamedTuple):
         if not good.all():
             good |= self.nullable & np.isnan(matrix)
         return matrix.astype(self.dtype, copy=False) if good.all() else None
+
+
+class Columns(NamedTuple):
+    """The rule of `Field.accept_column` for a float matrix whose columns are inputs of any number.
+
+    `whole` are the places of integers; missing values go where `nullable` is true.
+    """
+
+    low: Array
+    high: Array
+    whole: Array
+    nullable: Array
+    dtypes: tuple[np.dtype[Any], ...]
+
+    @classmethod
+    def of(cls, signature: Signature) -> Columns | None:
+        """Those of a signature; None when its fields are to be asked one by one."""
+        inputs = signature.inputs
+        for field in inputs:
+            gaps = field.nullable and not field.datatype.is_float
+            if not field.datatype.is_numeric or field.shape or field.closed or gaps:
+                return None
+        high = np.array([float(field.bounds[1]) for field in inputs])
+        beyond = [float(field.bounds[1]) > field.bounds[1] for field in inputs]  # as of INT64
+        return cls(
+            np.array([float(field.bounds[0]) for field in inputs]),
+            np.where(beyond, np.nextafter(high, 0), high),
+            np.flatnonzero([field.datatype.is_integer for field in inputs]),
+            np.array([field.nullable for field in inputs]),
+            tuple(field.datatype.numpy for field in inputs),
+        )
+
+    def accepted(self, matrix: Array) -> list[Array] | None:
+        """The columns in the signature's dtypes; None when the fields must say what is wrong."""
+        with np.errstate(invalid="ignore"):
+            good = (matrix >= self.low) & (matrix <= self.high)
+        if not good.all():
+            good |= self.nullable & np.isnan(matrix)
+            if not good.all():
+                return None
+        if self.whole.size:
+            numbers = matrix[:, self.whole]
+            if not (numbers == np.floor(numbers)).all():
+                return None
+        return [matrix[:, at].astype(dtype) for at, dtype in enumerate(self.dtypes)]

@@ -10,13 +10,13 @@ Rules (OIP's gRPC part):
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from foretell.codecs import messages
-from foretell.codecs.packed import field_number, tag, varint
+from foretell.codecs.packed import field_number, part, tag, varint
 from foretell.codecs.tensors import (
     Tensor,
     count_of,
@@ -29,6 +29,10 @@ from foretell.codecs.tensors import (
 from foretell.core.datatype import Datatype
 from foretell.errors import InvalidInput
 
+Raw = Sequence[bytes | memoryview]
+"""The raw contents of a request, one for each input."""
+
+_LONG = 2**16
 _Told = tuple[str, Datatype, tuple[int, ...]]
 
 _CONTENTS = {
@@ -47,25 +51,40 @@ _CONTENTS = {
 }
 
 
-def tensors_of(request: Any) -> list[Tensor]:
-    """The input tensors of a ModelInferRequest. Raises InvalidInput."""
-    raw = request.raw_input_contents
+def read_request(payload: bytes) -> tuple[Any, Raw]:
+    """A ModelInferRequest and its raw contents, of which the message made two copies.
+
+    So from a long one they are taken as they lie in `payload`; its message is then without them.
+    Raises DecodeError.
+    """
+    request = messages.message("inference.ModelInferRequest")
+    if len(payload) > _LONG:
+        parted = part(payload, field_number(request, "raw_input_contents"))
+        if parted is not None:
+            rest, raw = parted
+            return request.FromString(rest), raw
+    message = request.FromString(payload)
+    return message, message.raw_input_contents
+
+
+def tensors_of(request: Any, raw: Raw) -> list[Tensor]:
+    """The input tensors of a ModelInferRequest with these raw contents. Raises InvalidInput."""
     if not raw:
-        return [_typed(part) for part in request.inputs]
+        return [_typed(one) for one in request.inputs]
     if len(raw) != len(request.inputs):
         raise InvalidInput(
             f"there are {len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one "
             "for each"
         )
     found = []
-    for part, content in zip(request.inputs, raw, strict=True):
-        if part.HasField("contents"):
+    for one, content in zip(request.inputs, raw, strict=True):
+        if one.HasField("contents"):
             raise InvalidInput(
-                f"input '{part.name}' has contents beside raw_input_contents; send one of both",
-                field=part.name,
+                f"input '{one.name}' has contents beside raw_input_contents; send one of both",
+                field=one.name,
             )
-        datatype = datatype_of(part.datatype, part.name)
-        found.append(from_raw(part.name, datatype, part.shape, content))
+        datatype = datatype_of(one.datatype, one.name)
+        found.append(from_raw(one.name, datatype, one.shape, content))
     return found
 
 
@@ -111,8 +130,10 @@ def response_of(tensors: list[Tensor], *, model: str, version: str, request_id: 
     return response
 
 
-def write_response(tensors: list[Tensor], *, model: str, version: str, request_id: str) -> bytes:
-    """The same, serialized, without the copies that the message makes of all contents.
+def write_response(
+    tensors: list[Tensor], *, model: str, version: str, request_id: str
+) -> list[bytes | memoryview]:
+    """The parts of the same, serialized, without the copies that the message makes of all contents.
 
     Parts of a message may be written one by one (protobuf's "Encoding"): its fields, then the
     raw contents, each behind its tag and its length.
@@ -124,7 +145,7 @@ def write_response(tensors: list[Tensor], *, model: str, version: str, request_i
     before = _raw_tag()
     for raw in map(raw_of, tensors):
         parts += (before, varint(len(raw)), raw)
-    return b"".join(parts)
+    return parts
 
 
 @functools.cache

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,9 @@ from foretell.core.field import Array
 _LENGTH_FOLLOWS = 2  # the wire type of bytes
 _BYTES = 4  # of a number
 _NUMBER = np.dtype("<f4")
+_FEW_FIELDS = 256
+_TAGS = bytes(number << 3 | _LENGTH_FOLLOWS for number in range(1, 16))  # of one byte
+_HEAD = re.compile(rb"([%b])([\x80-\xff]{0,4}[\x00-\x7f])" % re.escape(_TAGS))
 
 
 class PackedRows:
@@ -80,6 +84,35 @@ class PackedRows:
             raise OverflowError(str(error)) from None
         lines[:, len(head) :] = narrow.view(np.uint8)
         return lines.tobytes()
+
+
+def part(payload: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
+    """What is not field `number` of a message, and the contents of that field, where they lie.
+
+    None when there are more than a few fields, or a head of one that protobuf is to judge.
+    """
+    view, end = memoryview(payload), len(payload)
+    rest: list[memoryview] = []
+    found: list[memoryview] = []
+    at = 0
+    for _ in range(_FEW_FIELDS):
+        if at == end:
+            return b"".join(rest), found
+        head = _HEAD.match(payload, at)
+        if head is None:
+            return None
+        size = 0
+        for digit in reversed(head[2]):
+            size = size << 7 | digit & 127
+        begin, stop = head.end(), head.end() + size
+        if stop > end:
+            return None
+        if head[1][0] >> 3 == number:
+            found.append(view[begin:stop])
+        else:
+            rest.append(view[at:stop])
+        at = stop
+    return None
 
 
 def packed_head(number: int, n_values: int) -> bytes:

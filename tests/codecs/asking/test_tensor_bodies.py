@@ -69,7 +69,8 @@ def test_messages_are_read_as_they_were(batch: Batch) -> None:
         return
     request = request_of(batch, model="m", version=None)
     sent = messages.message("inference.ModelInferRequest").FromString(request.SerializeToString())
-    read = Tensors(Signature(batch.fields, OUTPUTS)).accept(tensors_of(sent), max_rows=10)
+    tensors = tensors_of(sent, sent.raw_input_contents)
+    read = Tensors(Signature(batch.fields, OUTPUTS)).accept(tensors, max_rows=10)
     assert_same(Batch.from_columns(batch.fields, read.columns), batch)
     tensors = Tensors(Signature(DENSE.fields, batch.fields)).give(batch)
     response = response_of(tensors, model="m", version="1", request_id="")

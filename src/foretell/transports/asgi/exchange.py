@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from starlette.types import Message, Receive
@@ -11,6 +11,8 @@ from starlette.types import Message, Receive
 from foretell.errors import TooLarge
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 
+AT_ONCE_BYTES = 2**18
+"""Up to so many bytes are unpacked and read on the event loop."""
 _MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
 _LOOKED_FOR_AFTER_S = 0.005
 _Result = TypeVar("_Result")
@@ -49,6 +51,11 @@ def accepted_request_id(told: bytes) -> str:
     if 0 < len(text) <= 128 and text.isascii() and text.isprintable():
         return text
     return new_request_id()
+
+
+async def apart(size: int, read: Callable[[], _Result]) -> _Result:
+    """What `read` makes of so many bytes; of many in a thread: meanwhile, others are answered."""
+    return read() if size < AT_ONCE_BYTES else await asyncio.to_thread(read)
 
 
 class ClientGone(Exception):

@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from foretell.codecs import messages
-from foretell.codecs.oip_messages import parameter, response_of, tensors_of, write_response
+from foretell.codecs.oip_messages import (
+    Raw,
+    parameter,
+    read_request,
+    response_of,
+    tensors_of,
+    write_response,
+)
 from foretell.codecs.tensors import Tensors, shape_of
 from foretell.core.call import Call, Target
 from foretell.core.datatype import Datatype
@@ -17,7 +24,9 @@ from foretell.engine.catalogue import EXTENSIONS, NAME, Catalogue, Statistics
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.streaming import in_order
 from foretell.errors import ForetellError, InvalidInput, NotFound
+from foretell.transports.asgi.exchange import apart
 from foretell.transports.grpc.errors import GrpcRefusal
+from foretell.transports.grpc.reply import Payload
 from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary
 
 SERVICE = "inference.GRPCInferenceService"
@@ -58,17 +67,19 @@ class InferenceService:
             for name, answer in plain.items()
         }
         request = _message("ModelInferRequest")
-        methods[f"/{SERVICE}/ModelInfer"] = Unary(request, self._model_infer)
+        methods[f"/{SERVICE}/ModelInfer"] = Unary(request, self._model_infer, unread=True)
         methods[f"/{SERVICE}/ModelStreamInfer"] = Streaming(request, self._model_stream_infer)
         return methods
 
-    async def _model_infer(self, request: Any, rpc: Rpc) -> bytes:
-        written: bytes = await self._inferred(request, rpc, rpc.unless_gone, write_response)
+    async def _model_infer(self, payload: bytes, rpc: Rpc) -> Payload:
+        request, raw = read_request(payload)
+        written: Payload = await self._inferred(request, raw, rpc, rpc.unless_gone, write_response)
         return written
 
     async def _inferred(
         self,
         request: Any,
+        raw: Raw,
         rpc: Rpc,
         wait: Callable[[Awaitable[Any]], Awaitable[Any]],
         respond: Callable[..., Any],
@@ -78,7 +89,10 @@ class InferenceService:
         tensors.refuse_others((part.name for part in request.inputs), len(request.inputs))
         wanted = tensors.wanted(part.name for part in request.outputs)
         _refuse_unserved(request)
-        batch = tensors.accept(tensors_of(request), max_rows=self._max_rows)
+        batch = await apart(
+            sum(map(len, raw)),
+            lambda: tensors.accept(tensors_of(request, raw), max_rows=self._max_rows),
+        )
         deadline = _sooner(rpc.deadline, request.parameters)
         call = Call(rpc.request_id, deadline, rpc.told.get(b"traceparent"))
         answer = await wait(self._dataplane.infer(target, batch, call))
@@ -115,7 +129,9 @@ class InferenceService:
     async def _streamed(self, request: Any, rpc: Rpc) -> Any:
         """The answer to one request of a stream: what fails is told in it, the stream goes on."""
         try:
-            response = await self._inferred(request, rpc, _only_wait, response_of)
+            response = await self._inferred(
+                request, request.raw_input_contents, rpc, _only_wait, response_of
+            )
         except (ForetellError, GrpcRefusal) as error:
             rpc.log(error)
             failed = self._stream_response(error_message=error.message)

@@ -8,6 +8,7 @@ from foretell.transports.grpc.gzipped import PACKET, packed
 
 CONTENT_TYPE = b"application/grpc"
 ENCODINGS = b"identity,gzip"
+Payload = bytes | list[bytes | memoryview]
 FRAME = 5
 """So many bytes stand before each message."""
 
@@ -30,7 +31,7 @@ class Reply:
         self._started = False
         self.compress = False
 
-    async def only(self, payload: bytes, trailers: Trailers) -> None:
+    async def only(self, payload: Payload, trailers: Trailers) -> None:
         """All of the reply to a call that is answered by one message."""
         send = self._send
         body = await self._packed(payload) if self.compress else _frame(0, payload)
@@ -71,12 +72,17 @@ class Reply:
             "trailers": True,
         }
 
-    async def _packed(self, payload: bytes) -> bytes:
+    async def _packed(self, payload: Payload) -> bytes:
         """A frame, compressed when it is longer than a packet."""
+        if isinstance(payload, list):
+            payload = b"".join(payload)
         return _frame(1, await packed(payload)) if len(payload) > PACKET else _frame(0, payload)
 
 
-def _frame(flag: int, payload: bytes) -> bytes:
+def _frame(flag: int, payload: Payload) -> bytes:
+    if isinstance(payload, list):
+        size = sum(map(len, payload))
+        return b"".join((_FLAGS[flag], size.to_bytes(4, "big"), *payload))
     return b"".join((_FLAGS[flag], len(payload).to_bytes(4, "big"), payload))
 
 

@@ -36,7 +36,7 @@ from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure
 from foretell.transports.grpc.gzipped import PACKET, unpacked
 from foretell.transports.grpc.leaving import Leaving, Stream, Streams, left, never
 from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
-from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, Reply, refuse
+from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, Payload, Reply, refuse
 
 _log = logging.getLogger("foretell.grpc")
 _failures = Failures(_log)
@@ -96,13 +96,13 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """A method that answers one message with one: its bytes.
+    """A method that answers one message with one: its bytes, or all parts of them.
 
     `unread`: the request is handed on as bytes, too; DecodeError tells that it is none.
     """
 
     request: Any
-    answer: Callable[[Any, Rpc], Awaitable[bytes]]
+    answer: Callable[[Any, Rpc], Awaitable[Payload]]
     unread: bool = False
 
 
@@ -213,25 +213,24 @@ class Wire:
 
     async def _answer_one(self, method: Unary, rpc: Rpc, reply: Reply) -> None:
         if rpc.deadline is None:
-            body = await self._whole(rpc)
+            head, payload = await self._whole(rpc)
         else:
             try:
                 async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
-                    body = await self._whole(rpc)
+                    head, payload = await self._whole(rpc)
             except TimeoutError:
                 raise DeadlineExceeded("the deadline passed before the message came") from None
-        if len(body) - FRAME == int.from_bytes(body[1:FRAME], "big"):
-            payload = body[FRAME:]
-            if body[0]:
-                payload = await self._unpacked(body[0], payload, rpc)
+        if len(head) == FRAME and len(payload) == int.from_bytes(head[1:], "big"):
+            if head[0]:
+                payload = await self._unpacked(head[0], payload, rpc)
                 if len(payload) > UNCOUNTED_BYTES:
                     self._hold(rpc, len(payload))
             if len(payload) > LOOKED_AT_BYTES:
                 await weigh(payload, method.request, self._most_overhead)
             message = self._read(method, payload)
-            body = payload = b""  # the message has all of it
+            payload = b""  # the message has all of it
         else:
-            first = {"type": "http.request", "body": body}
+            first = {"type": "http.request", "body": head + payload}
             with HeldInTurn(self._bodies) as held:
                 stream = Stream(held, None)
                 incoming = self._incoming(method, rpc, stream, first)
@@ -244,10 +243,13 @@ class Wire:
             raise _malformed(method) from None
         await reply.only(answer, rpc.trailers)
 
-    async def _whole(self, rpc: Rpc) -> bytes:
-        """The body of a call with one message; its end comes apart. Raises TooLarge, ClientGone."""
+    async def _whole(self, rpc: Rpc) -> tuple[bytes, bytes]:
+        """The body of a call with one message: what frames it, and the rest; its end comes apart.
+
+        Raises TooLarge, Overloaded, ClientGone.
+        """
         parts: list[bytes] = []
-        size, more = 0, True
+        size, held, more = 0, 0, True
         while more:
             event = await rpc._receive()
             if event["type"] == "http.disconnect":
@@ -261,9 +263,15 @@ class Wire:
                     told = int.from_bytes(parts[0][1:FRAME], "big")
                     if max(told, size - FRAME) > self._most:
                         raise too_large(max(told, size - FRAME), self._most)
-                    if size > UNCOUNTED_BYTES:
-                        self._hold(rpc, len(part))
-        return b"".join(parts)
+                    if size - held > UNCOUNTED_BYTES:
+                        self._hold(rpc, size - held)
+                        held = size
+        if len(parts) == 1 or size < PACKET:
+            body = b"".join(parts)
+            return body[:FRAME], body[FRAME:]
+        head = parts[0][:FRAME]
+        parts[0] = parts[0][FRAME:]  # a small part of it all, which is not copied twice
+        return head, b"".join(parts)
 
     async def _answer_many(self, method: Streaming, rpc: Rpc, reply: Reply) -> None:
         with HeldInTurn(self._bodies) as held:

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
 from foretell.errors import ForetellError, InvalidInput
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 from foretell.transports.asgi.exchange import (
+    AT_ONCE_BYTES,
     ClientGone,
     Told,
     refuse_declared,
@@ -23,7 +24,6 @@ from foretell.transports.rest.errors import HttpRefusal, failure
 
 _log = logging.getLogger("foretell.rest")
 _failures = Failures(_log)
-_Read = TypeVar("_Read")
 
 # What curl, form libraries and bare sockets send along with a JSON body is read as JSON, too.
 _READ_AS_JSON = frozenset(
@@ -37,8 +37,6 @@ _READ_AS_JSON = frozenset(
     }
 )
 
-AT_ONCE_BYTES = 2**18
-"""Up to so many bytes are unpacked and read on the event loop."""
 _MOST_DIGITS = 18  # int() refuses thousands of digits
 _MOST_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
@@ -66,11 +64,6 @@ def media_type(told: bytes) -> bytes:
 def is_read_as_json(kind: bytes) -> bool:
     """Whether a body of this media type is JSON, or may be taken for it."""
     return kind in _READ_AS_JSON or kind.endswith(b"+json")
-
-
-async def apart(body: bytes, read: Callable[[bytes], _Read]) -> _Read:
-    """What `read` makes of `body`; of a large one in a thread: meanwhile, others are answered."""
-    return read(body) if len(body) < AT_ONCE_BYTES else await asyncio.to_thread(read, body)
 
 
 async def whole(told: Told, receive: Receive, max_body_bytes: int, held: Held) -> bytes:

@@ -26,6 +26,7 @@ from foretell.engine.fleet import Loaded
 from foretell.errors import InvalidInput
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held
 from foretell.transports.asgi.exchange import (
+    AT_ONCE_BYTES,
     ClientGone,
     request_id_of,
     rest_of_body,
@@ -33,13 +34,7 @@ from foretell.transports.asgi.exchange import (
     whole_body,
 )
 from foretell.transports.rest.errors import HttpRefusal
-from foretell.transports.rest.exchange import (
-    AT_ONCE_BYTES,
-    deadline_of,
-    failed,
-    reply,
-    whole,
-)
+from foretell.transports.rest.exchange import deadline_of, failed, reply, whole
 from foretell.transports.rest.tables.columnar import Asked, Columnar
 from foretell.transports.rest.tables.forms import JSON_WILL_DO, negotiated
 

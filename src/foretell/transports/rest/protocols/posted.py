@@ -16,9 +16,9 @@ from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.asgi.bodies import Bodies, Held
-from foretell.transports.asgi.exchange import Told, unless_gone
+from foretell.transports.asgi.exchange import Told, apart, unless_gone
 from foretell.transports.rest.errors import HttpRefusal
-from foretell.transports.rest.exchange import Reply, apart, deadline_of, replied, whole
+from foretell.transports.rest.exchange import Reply, deadline_of, replied, whole
 from foretell.transports.rest.hot import RestLimits, route_path
 
 
@@ -101,7 +101,7 @@ class PostedRoutes:
         """
         most = self._limits.max_body_bytes
         body = await whole(posting.told, posting.receive, most, posting.held)
-        return await apart(body, read)
+        return await apart(len(body), lambda: read(body))
 
     async def ask(
         self, target: Target, batch: Batch, posting: Posting, *, timeout_s: float = 0.0
