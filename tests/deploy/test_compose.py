@@ -46,7 +46,7 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_the_balancers_configuration_is_envoys(tmp_path: Path) -> None:
-    words = [str(ENVOY_PROGRAM), "--mode", "validate", "-c", str(ENVOY), "--log-level", "error"]
+    words = [str(ENVOY_PROGRAM), "--mode", "validate", "-c", str(ENVOY), "--log-level", "warning"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert not done.stderr.strip(), "a deprecated field, or another warning"
@@ -229,7 +229,8 @@ class TestUp:
         with foretell.Client(f"grpc://{composed.address}") as grpc_client:
             found = grpc_client.predict("flowers", rows)
         assert list(found.predictions) == list(expected.predictions)
-        told = httpx.get(f"{composed.url}/health/ready", headers={"x-request-id": "mine"})
+        body = {"features": rows.iloc[0].tolist()}
+        told = httpx.post(f"{composed.url}/predict", json=body, headers={"x-request-id": "mine"})
         assert told.headers["x-request-id"] == "mine"
 
     def test_calls_of_one_channel_are_spread(self, composed: Composed) -> None:
