@@ -36,6 +36,7 @@ from tests.stubs import stub
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 ENVOY = ROOT / "deploy" / "envoy.yaml"
 ENVOY_PROGRAM = Path(envoy.__file__).parent / "_bin" / "envoy"
+LOADED = "flowers 1.0.0 is loaded"
 CLIENTS = 20
 CALLERS = 8
 
@@ -281,6 +282,9 @@ class TestUp:
             else:
                 podman("kill", "--signal", "KILL", name)
 
+        starts = podman.logs(name).count(LOADED)
         asked_meanwhile(composed, go)
+        until(lambda: composed.ready() == 1, composed.logs)
         composed("start", "server-2")
+        until(lambda: podman.logs(name).count(LOADED) > starts, composed.logs)
         until(lambda: composed.ready() == 2, composed.logs)
