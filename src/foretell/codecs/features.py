@@ -62,7 +62,7 @@ class Features:
         ]
         self.refusal = self._why_not()
         self._matrix = Matrix.of(signature) if self._quick else None
-        self._columns = Columns.of(signature) if self._quick and self._matrix is None else None
+        self._columns = Columns.of(signature) if self._matrix is None else None
         self._asked_one = messages.message("prediction.PredictRequest")
         self._asked_many = messages.message("prediction.BatchPredictRequest")
         self._one = messages.message("prediction.PredictResponse")

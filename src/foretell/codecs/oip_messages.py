@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from foretell.codecs import messages
-from foretell.codecs.packed import field_number, part, tag, varint
+from foretell.codecs.packed import field_number, tag, take_field, varint
 from foretell.codecs.tensors import (
     Tensor,
     count_of,
@@ -59,9 +59,9 @@ def read_request(payload: bytes) -> tuple[Any, Raw]:
     """
     request = messages.message("inference.ModelInferRequest")
     if len(payload) > _LONG:
-        parted = part(payload, field_number(request, "raw_input_contents"))
-        if parted is not None:
-            rest, raw = parted
+        taken = take_field(payload, field_number(request, "raw_input_contents"))
+        if taken is not None:
+            rest, raw = taken
             return request.FromString(rest), raw
     message = request.FromString(payload)
     return message, message.raw_input_contents
@@ -70,21 +70,21 @@ def read_request(payload: bytes) -> tuple[Any, Raw]:
 def tensors_of(request: Any, raw: Raw) -> list[Tensor]:
     """The input tensors of a ModelInferRequest with these raw contents. Raises InvalidInput."""
     if not raw:
-        return [_typed(one) for one in request.inputs]
+        return [_typed(part) for part in request.inputs]
     if len(raw) != len(request.inputs):
         raise InvalidInput(
             f"there are {len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one "
             "for each"
         )
     found = []
-    for one, content in zip(request.inputs, raw, strict=True):
-        if one.HasField("contents"):
+    for part, content in zip(request.inputs, raw, strict=True):
+        if part.HasField("contents"):
             raise InvalidInput(
-                f"input '{one.name}' has contents beside raw_input_contents; send one of both",
-                field=one.name,
+                f"input '{part.name}' has contents beside raw_input_contents; send one of both",
+                field=part.name,
             )
-        datatype = datatype_of(one.datatype, one.name)
-        found.append(from_raw(one.name, datatype, one.shape, content))
+        datatype = datatype_of(part.datatype, part.name)
+        found.append(from_raw(part.name, datatype, part.shape, content))
     return found
 
 

@@ -86,7 +86,7 @@ class PackedRows:
         return lines.tobytes()
 
 
-def part(payload: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
+def take_field(payload: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
     """What is not field `number` of a message, and the contents of that field, where they lie.
 
     None when there are more than a few fields, or a head of one that protobuf is to judge.
