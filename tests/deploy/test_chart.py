@@ -67,6 +67,7 @@ class TestWithHelm:
         assert sorted(with_helm, key=key) == sorted(objects(stem), key=key)
 
 
+@pytest.mark.slow
 @every_file
 @pytest.mark.parametrize("version", VERSIONS)
 def test_each_object_is_valid(stem: str, version: str) -> None:
@@ -210,6 +211,7 @@ def test_settings_reach_a_job_as_they_are(tmp_path: Path) -> None:
     assert (read.threads, read.on_bad_row) == (2, "quarantine")
 
 
+@pytest.mark.slow
 def test_a_setting_that_changes_replaces_the_pods() -> None:
     def template_of(*layers: dict[str, Any]) -> Object:
         made: Object = of_kind("Deployment", rendered(IMAGE, *layers))["spec"]["template"]

@@ -53,6 +53,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_target_names_the_release_and_the_image_and_has_a_digest(package: Path) -> None:
     found = [
         each for each in yaml.safe_load_all(foretell_k8s("render", package.parents[1])) if each
@@ -68,6 +69,7 @@ def test_a_target_names_the_release_and_the_image_and_has_a_digest(package: Path
     assert other["spec"]["template"]["spec"]["containers"][0]["image"] == "churn:v1"
 
 
+@pytest.mark.slow
 def test_files_and_flags_are_read_and_the_last_one_wins(tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text("autoscaling: {cpu: 50, maxReplicas: 4}\n")
     printed = foretell_k8s(
@@ -83,6 +85,7 @@ def test_files_and_flags_are_read_and_the_last_one_wins(tmp_path: Path) -> None:
     assert notes["when"] == "2026-11-25"
 
 
+@pytest.mark.slow
 def test_a_folder_holds_what_was_rendered_last_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "k8s"
     said = foretell_k8s("render", "-f", FILES["everything"], "--name", "churn", "-o", folder)
@@ -98,6 +101,7 @@ def test_a_folder_holds_what_was_rendered_last_and_nothing_else(tmp_path: Path) 
     assert (folder / "cronjob.yaml").exists()
 
 
+@pytest.mark.slow
 def test_values_begin_a_file_of_values(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text(foretell_k8s("values"), encoding="utf-8")
