@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 AZURITE := .azurite/node_modules/.bin/azurite-blob
 CONTAINER_BASE := .containers/base.tar
 HELM := .helm/helm
-PACKAGES := catatonit prometheus prometheus-alertmanager wrk
+PACKAGES := catatonit prometheus prometheus-alertmanager redis-server wrk
 
 .DEFAULT_GOAL := help
 .PHONY: help venv azurite packages containers helm demo check test lint bench peers clean

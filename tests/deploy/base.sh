@@ -10,6 +10,8 @@ missing=
 for name in $packages; do
   command -v "$name" >/dev/null || missing="$missing $name"
 done
+# Compose's services find each other by name with these.
+[ -x /usr/lib/cni/dnsname ] || missing="$missing golang-github-containernetworking-plugin-dnsname dnsmasq-base"
 if [ -n "$missing" ]; then
   command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || fail $missing
   export DEBIAN_FRONTEND=noninteractive
