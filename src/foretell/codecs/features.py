@@ -175,7 +175,7 @@ class Features:
             whole = self._matrix.accepted(matrix)
             return None if whole is None else Batch.from_matrix(self._fields, whole)
         columns = self._columns.accepted(matrix) if self._columns is not None else None
-        return None if columns is None else Batch.from_columns(self._fields, columns)
+        return None if columns is None else Batch(self._fields, len(matrix), None, tuple(columns))
 
     def _accepted(self, rows: Iterable[Sequence[float]]) -> Batch:
         accepted = []

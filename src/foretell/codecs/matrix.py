@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from operator import le
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from foretell.core.field import Array
 from foretell.core.signature import Signature
+
+_NARROW = (np.dtype(np.float16), np.dtype(np.float32))
 
 
 class Matrix(NamedTuple):
@@ -47,14 +51,15 @@ class Matrix(NamedTuple):
 class Columns(NamedTuple):
     """The rule of `Field.accept_column` for a float matrix whose columns are inputs of any number.
 
-    `whole` are the places of integers; missing values go where `nullable` is true.
+    `whole` are the places and dtypes of integers, `narrow` those of floats of less than 64 bits;
+    missing values go where `nullable` is true.
     """
 
-    low: Array
-    high: Array
-    whole: Array
-    nullable: Array
-    dtypes: tuple[np.dtype[Any], ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    nullable: tuple[bool, ...]
+    whole: tuple[tuple[int, np.dtype[Any]], ...]
+    narrow: tuple[tuple[int, np.dtype[Any]], ...]
 
     @classmethod
     def of(cls, signature: Signature) -> Columns | None:
@@ -64,26 +69,37 @@ class Columns(NamedTuple):
             gaps = field.nullable and not field.datatype.is_float
             if not field.datatype.is_numeric or field.shape or field.closed or gaps:
                 return None
-        high = np.array([float(field.bounds[1]) for field in inputs])
-        beyond = [float(field.bounds[1]) > field.bounds[1] for field in inputs]  # as of INT64
+        dtypes = [field.datatype.numpy for field in inputs]
         return cls(
-            np.array([float(field.bounds[0]) for field in inputs]),
-            np.where(beyond, np.nextafter(high, 0), high),
-            np.flatnonzero([field.datatype.is_integer for field in inputs]),
-            np.array([field.nullable for field in inputs]),
-            tuple(field.datatype.numpy for field in inputs),
+            tuple(float(field.bounds[0]) for field in inputs),
+            tuple(_at_most(field.bounds[1]) for field in inputs),
+            tuple(field.nullable for field in inputs),
+            tuple((at, dtype) for at, dtype in enumerate(dtypes) if dtype.kind in "iu"),
+            tuple((at, dtype) for at, dtype in enumerate(dtypes) if dtype in _NARROW),
         )
 
     def accepted(self, matrix: Array) -> list[Array] | None:
         """The columns in the signature's dtypes; None when the fields must say what is wrong."""
-        with np.errstate(invalid="ignore"):
-            good = (matrix >= self.low) & (matrix <= self.high)
-        if not good.all():
-            good |= self.nullable & np.isnan(matrix)
-            if not good.all():
+        columns = matrix.T.astype(np.float64, order="C")
+        # NaN where there is one: it compares with nothing
+        least = np.minimum.reduce(columns, axis=1).tolist()
+        most = np.maximum.reduce(columns, axis=1).tolist()
+        if not (all(map(le, self.low, least)) and all(map(le, most, self.high))):
+            for at, column in enumerate(columns):
+                known = column[~np.isnan(column)] if self.nullable[at] else column
+                if not ((self.low[at] <= known) & (known <= self.high[at])).all():
+                    return None
+        accepted = list(columns)
+        for at, dtype in self.whole:
+            accepted[at] = columns[at].astype(dtype)
+            if not (accepted[at] == columns[at]).all():
                 return None
-        if self.whole.size:
-            numbers = matrix[:, self.whole]
-            if not (numbers == np.floor(numbers)).all():
-                return None
-        return [matrix[:, at].astype(dtype) for at, dtype in enumerate(self.dtypes)]
+        for at, dtype in self.narrow:
+            accepted[at] = columns[at].astype(dtype)
+        return accepted
+
+
+def _at_most(bound: float) -> float:
+    """The largest float that is no more than `bound`, which the largest INT64 is not."""
+    high = float(bound)
+    return math.nextafter(high, 0) if high > bound else high

@@ -35,6 +35,8 @@ class PackedRows:
         self._size = len(head) + n_values * _BYTES
         self._one = struct.Struct(f"<{len(head)}x{n_values}f")
         self._each = struct.Struct(f"<{len(head)}s{n_values}f")
+        self._written = np.void(head)
+        self._line = np.dtype([("head", f"V{len(head)}"), ("numbers", _NUMBER, (n_values,))])
 
     def read_one(self, payload: bytes) -> tuple[float, ...] | None:
         """The numbers of the only row; None when they lie otherwise."""
@@ -57,12 +59,10 @@ class PackedRows:
         """The rows as a float32 array of shape (n, n_values); None when they lie otherwise."""
         if len(payload) % self._size:
             return None
-        lines = np.frombuffer(payload, np.uint8).reshape(-1, self._size)
-        head = np.frombuffer(self._head, np.uint8)
-        if not (lines[:, : len(head)] == head).all():
+        lines = np.frombuffer(payload, self._line)
+        if lines["head"].tobytes() != self._head * len(lines):
             return None
-        numbers: Array = np.ascontiguousarray(lines[:, len(head) :]).view(_NUMBER)
-        return numbers
+        return np.ascontiguousarray(lines["numbers"])
 
     def count(self, payload: bytes) -> int:
         """How many rows there are, if they lie so."""
@@ -74,15 +74,13 @@ class PackedRows:
 
     def write_many(self, numbers: Array) -> bytes:
         """The rows of an array of shape (n, n_values). Raises OverflowError like `write_one`."""
-        head = np.frombuffer(self._head, np.uint8)
-        lines = np.empty((len(numbers), self._size), np.uint8)
-        lines[:, : len(head)] = head
+        lines = np.empty(len(numbers), self._line)
+        lines["head"] = self._written
         try:
             with np.errstate(over="raise"):
-                narrow = np.ascontiguousarray(numbers, _NUMBER)
+                lines["numbers"] = numbers
         except FloatingPointError as error:
             raise OverflowError(str(error)) from None
-        lines[:, len(head) :] = narrow.view(np.uint8)
         return lines.tobytes()
 
 

@@ -221,11 +221,15 @@ def column_values(column: Array | Chosen) -> Array:
 
 def joined(parts: Sequence[Array | Chosen]) -> Array | Chosen:
     """One column after the other; of choices among the same texts, choices among these."""
-    choices = {id(part.choices) for part in parts if isinstance(part, Chosen)}
-    if len(choices) == 1 and isinstance(parts[0], Chosen):
-        places = [part.places for part in parts if isinstance(part, Chosen)]
-        if len(places) == len(parts):
-            return Chosen(parts[0].choices, np.concatenate(places))
+    first = parts[0]
+    if isinstance(first, Chosen):
+        same = [
+            part.places
+            for part in parts
+            if isinstance(part, Chosen) and part.choices is first.choices
+        ]
+        if len(same) == len(parts):
+            return Chosen(first.choices, np.concatenate(same))
     return np.concatenate([column_values(part) for part in parts])
 
 

@@ -14,7 +14,7 @@ from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 AT_ONCE_BYTES = 2**18
 """Up to so many bytes are unpacked and read on the event loop."""
 _MOST_DIGITS = 18  # no body is that long, and int() refuses thousands of digits
-_LOOKED_FOR_AFTER_S = 0.005
+_LOOKED_FOR_AFTER_S = 0.02
 _Result = TypeVar("_Result")
 
 Told = dict[bytes, bytes]
