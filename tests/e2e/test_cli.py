@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import foretell
+from foretell.__main__ import STOPPED
 
 
 def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -155,3 +157,18 @@ def test_arguments_that_are_not_utf_8_are_told_of_in_a_sentence(
 
 def test_the_version() -> None:
     assert run("--version").stdout == f"foretell {foretell.__version__}\n"
+
+
+@pytest.mark.slow
+def test_the_first_process_of_a_container_stops_while_it_is_loaded() -> None:
+    """SIGTERM has no default there: unheard, it would leave the platform to kill the process."""
+    alone = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-X", "importtime"]
+    with subprocess.Popen(
+        [*alone, "-m", "foretell", "serve", "nowhere"], stderr=subprocess.PIPE, text=True
+    ) as unshare:
+        assert unshare.stderr is not None
+        assert any(" typer" in line for line in unshare.stderr), "the command line was not loaded"
+        children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text()
+        os.kill(int(children), signal.SIGTERM)
+        told = unshare.stderr.read()
+        assert unshare.wait(30) == STOPPED, told
