@@ -1,4 +1,4 @@
-"""The program `foretell`, also as `python -m foretell`: it can be stopped from its first moment on."""
+"""The program `foretell`, also as `python -m foretell`: it can be stopped from its first moment."""
 
 import os
 import signal
