@@ -176,6 +176,10 @@ class Settings(Readable):
         Path | None, Field(description="A PEM certificate chain: serve over TLS")
     ] = None
     keyfile: Annotated[Path | None, Field(description="The certificate's PEM private key")] = None
+    client_cafile: Annotated[
+        Path | None,
+        Field(description="PEM authorities; clients need a certificate of theirs (mTLS)"),
+    ] = None
     drain_grace_s: Annotated[
         float,
         Field(
@@ -266,6 +270,8 @@ class Settings(Readable):
         if (self.certfile is None) != (self.keyfile is None):
             missing = "certfile" if self.certfile is None else "keyfile"
             raise ValueError(f"TLS needs both certfile and keyfile; {missing} is missing")
+        if self.client_cafile is not None and self.certfile is None:
+            raise ValueError("client_cafile is for TLS; certfile and keyfile are missing")
         return self
 
 
