@@ -36,6 +36,7 @@ from foretell.transports.rest import health, metrics, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
 from foretell.transports.rest.exchange import failed
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
+from foretell.transports.rest.page import PAGE_HEADERS
 from foretell.transports.rest.protocols import oip, oip_info, scoring
 
 _POLICY_VIOLATION = 1008
@@ -211,13 +212,15 @@ def _add_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
             title=f"{app.title}: the API",
             swagger_js_url=f"{root}/docs/static/swagger-ui-bundle.js",
             swagger_css_url=f"{root}/docs/static/swagger-ui.css",
             swagger_favicon_url=f"{root}/docs/static/favicon.png",
         )
+        page.headers.update(PAGE_HEADERS)
+        return page
 
 
 def metrics_app(render: metrics.Render) -> FastAPI:
