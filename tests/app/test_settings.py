@@ -70,6 +70,8 @@ def test_one_string_may_name_several_addresses() -> None:
         ({"bind": ["8000"]}, "", {}, "'8000' is no address; take HOST:PORT"),
         ({"bind": ["a:70000"]}, "", {}, "is no address"),
         ({"certfile": "x"}, "", {}, "keyfile is missing"),
+        ({"client_cafile": "x"}, "", {}, "client_cafile is for TLS"),
+        ({"bind": "0.0.0.0:1", "model_control": True}, "", {}, "give keys_file, too"),
         ({}, "workers = ", {}, "is not TOML"),
         ({}, "workers = true", {}, "workers is true (from foretell.toml), which it can't be"),
         ({"executor": "treads"}, "", {}, "'treads' is no executor"),

@@ -182,6 +182,10 @@ def test_pages_need_no_internet(client: httpx.Client) -> None:
         assert page.headers["content-type"].startswith("text/html")
         assert "https://" not in page.text
         assert "//cdn" not in page.text
+    for path in ("/", "/docs"):
+        told = client.get(path, headers={"accept": "text/html"}).headers
+        assert told["x-frame-options"] == "DENY"
+        assert told["x-content-type-options"] == "nosniff"
     assert "/docs/static/swagger-ui-bundle.js" in client.get("/docs").text
     assert client.get("/docs/static/swagger-ui-bundle.js").status_code == 200
     assert client.get("/docs/static/swagger-ui.css").status_code == 200

@@ -277,6 +277,7 @@ def test_the_schema_has_the_settings_that_there_are(kind: type[Readable]) -> Non
     known = schema["settings"] if kind is Settings else schema["batch"]["properties"]["settings"]
     # The chart knows these itself.
     own = {"bind", "workers", "drain_grace_s", "shutdown_timeout_s", "certfile", "keyfile"}
+    own |= {"client_cafile"}
     own |= {"cache_dir", "metrics", "metrics_bind"}
     fields = kind.model_json_schema()["properties"]
     expected = {

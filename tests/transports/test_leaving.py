@@ -12,8 +12,9 @@ from foretell.engine.streaming import in_order
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc import leaving
 from foretell.transports.grpc.errors import Code
+from foretell.transports.grpc.rpc import Rpc
 from foretell.transports.grpc.standard import HEALTH, HealthService
-from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Wire
+from foretell.transports.grpc.wire import Methods, Streaming, Wire
 from tests.transports.test_wire import NOTE, Told, call, echo_all, frame, note
 
 

@@ -16,7 +16,8 @@ from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits
 from foretell.transports.grpc.errors import Code
 from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh, weighed
-from foretell.transports.grpc.wire import Rpc, Streaming, Unary, Wire
+from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.wire import Streaming, Unary, Wire
 from tests.transports.test_wire import Told, call, frame
 
 BATCH = "prediction.BatchPredictRequest"

@@ -15,7 +15,8 @@ from foretell.codecs import messages
 from foretell.errors import InvalidInput, NotReady
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.errors import Code, failure
-from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary, Wire
+from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.wire import Methods, Streaming, Unary, Wire
 
 NOTE = messages.message("inference.ModelReadyRequest")  # any message with a text
 MOST = 1000

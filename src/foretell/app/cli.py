@@ -1,4 +1,4 @@
-"""The command line: `pack`, `inspect`, `serve`, `predict`, `batch`, `loadtest`, `image`, `k8s`.
+"""The command line: the commands that `foretell --help` lists.
 
 Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
 or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
@@ -14,6 +14,7 @@ import typer
 
 import foretell
 from foretell.app import flags, image_command
+from foretell.app.access import command as keys
 from foretell.app.batching.choices import BatchSettings
 from foretell.app.kubernetes import command as kubernetes
 from foretell.app.loadtesting.choices import LoadSettings
@@ -334,6 +335,7 @@ def loadtest(
 app.command()(flags.with_settings(LoadSettings, loadtest))
 app.command()(image_command.image)
 app.add_typer(kubernetes.app)
+app.add_typer(keys.app)
 
 
 def main(args: list[str] | None = None) -> None:

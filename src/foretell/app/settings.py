@@ -31,6 +31,9 @@ CONFIG_FILE = "foretell.toml"
 TABLES = ("batch", "client", "loadtest")
 """The tables of the file, each for settings of their own; what stands outside is the server's."""
 
+# Nobody but this machine reaches these.
+_OWN_ADDRESSES = ("127.", "localhost:", "[::1]:", "unix:")
+
 # Kubernetes sets these in every pod when a Service is called "foretell".
 _SERVICE_VARIABLES = ("FORETELL_SERVICE_", "FORETELL_PORT")
 
@@ -155,6 +158,10 @@ class Settings(Readable):
         Field(min_length=1, max_length=100, description="Upper bounds of the buckets of times"),
     ] = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
     model_control: Annotated[bool, Field(description="Let requests load and unload models")] = False
+    keys_file: Annotated[
+        Path | None,
+        Field(description="A file of keys, one of which callers must send (foretell key new)"),
+    ] = None
     executor: Annotated[
         tuple[str, ...],
         Field(
@@ -169,6 +176,10 @@ class Settings(Readable):
         Path | None, Field(description="A PEM certificate chain: serve over TLS")
     ] = None
     keyfile: Annotated[Path | None, Field(description="The certificate's PEM private key")] = None
+    client_cafile: Annotated[
+        Path | None,
+        Field(description="PEM authorities; clients need a certificate of theirs (mTLS)"),
+    ] = None
     drain_grace_s: Annotated[
         float,
         Field(
@@ -244,10 +255,23 @@ class Settings(Readable):
         return self
 
     @model_validator(mode="after")
+    def _guard_control(self) -> Settings:
+        if self.model_control and self.keys_file is None:
+            others = [address for address in self.bind if not address.startswith(_OWN_ADDRESSES)]
+            if others:
+                raise ValueError(
+                    f"model_control lets whoever reaches {others[0]} unload models; "
+                    "give keys_file, too (foretell key new --admin makes a key)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _pair_tls_files(self) -> Settings:
         if (self.certfile is None) != (self.keyfile is None):
             missing = "certfile" if self.certfile is None else "keyfile"
             raise ValueError(f"TLS needs both certfile and keyfile; {missing} is missing")
+        if self.client_cafile is not None and self.certfile is None:
+            raise ValueError("client_cafile is for TLS; certfile and keyfile are missing")
         return self
 
 

@@ -15,6 +15,8 @@ from foretell.engine.notice import Notice
 from foretell.engine.repository import Package
 from foretell.engine.switches import Switches
 from foretell.telemetry.metrics import Metrics
+from foretell.transports.asgi.access.gate import Gate
+from foretell.transports.asgi.access.keyring import Keyring
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
@@ -57,6 +59,13 @@ def metrics_of(
     )
 
 
+def _gate_of(settings: Settings, default_model: str | None) -> Gate | None:
+    """What callers must pass, if anything is asked of them. Raises BadSettings."""
+    if settings.keys_file is None:
+        return None
+    return Gate(Keyring(settings.keys_file).grant_of, default_model)
+
+
 def build(
     packages: Sequence[Package],
     settings: Settings,
@@ -85,7 +94,7 @@ def build(
     catalogue = Catalogue(dataplane, notice, control=settings.model_control)
     bodies = Bodies(settings.max_body_bytes_in_flight)
     messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)
-    return RestApp(
+    app = RestApp(
         dataplane,
         catalogue,
         limits=RestLimits(settings.max_body_bytes, settings.max_rows),
@@ -104,3 +113,5 @@ def build(
         replied=told_rest,
         render=metrics.render if metrics and settings.metrics_bind is None else None,
     )
+    app.gate = _gate_of(settings, fleet.default_model)
+    return app

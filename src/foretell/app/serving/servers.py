@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Callable
 from importlib import import_module
@@ -98,6 +99,8 @@ def _serve_with_h2corn(
             log_format="text" if logs.is_pretty(settings.log_format) else "json",
             certfile=settings.certfile,
             keyfile=settings.keyfile,
+            ca_certs=settings.client_cafile,
+            cert_reqs="none" if settings.client_cafile is None else "required",
             timeout_graceful_shutdown=settings.shutdown_timeout_s,
             # The application refuses large bodies itself, in the one shape all failures have.
             max_request_body_size=0,
@@ -182,6 +185,8 @@ def run_uvicorn(
         access_log=settings.access_log,
         ssl_certfile=settings.certfile,
         ssl_keyfile=settings.keyfile,
+        ssl_ca_certs=None if settings.client_cafile is None else str(settings.client_cafile),
+        ssl_cert_reqs=ssl.CERT_NONE if settings.client_cafile is None else ssl.CERT_REQUIRED,
         timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
     )
     for stop in (signal.SIGINT, signal.SIGTERM):

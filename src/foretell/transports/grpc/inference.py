@@ -27,13 +27,19 @@ from foretell.errors import ForetellError, InvalidInput, NotFound
 from foretell.transports.asgi.exchange import apart
 from foretell.transports.grpc.errors import GrpcRefusal
 from foretell.transports.grpc.reply import Payload
-from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary
+from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.wire import Methods, Streaming, Unary
 
 SERVICE = "inference.GRPCInferenceService"
 
 _UNSERVED = {
     "shared_memory_region": "shared memory, which this server does not use",
     "classification": "classification, which this server does over HTTP only",
+}
+# Where requests about one model name it; none named is all of them.
+_NAMES_A_MODEL = {
+    **dict.fromkeys(("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"), "name"),
+    **dict.fromkeys(("RepositoryModelLoad", "RepositoryModelUnload"), "model_name"),
 }
 _MOST_TIMEOUT_US = 24 * 60 * 60 * 1_000_000
 
@@ -63,7 +69,7 @@ class InferenceService:
             "RepositoryModelUnload": self._turn("RepositoryModelUnloadResponse", on=False),
         }
         methods: dict[str, Unary | Streaming] = {
-            f"/{SERVICE}/{name}": Unary(_message(f"{name}Request"), _at_once(answer))
+            f"/{SERVICE}/{name}": Unary(_message(f"{name}Request"), _at_once(name, answer))
             for name, answer in plain.items()
         }
         request = _message("ModelInferRequest")
@@ -85,6 +91,7 @@ class InferenceService:
         respond: Callable[..., Any],
     ) -> Any:
         target = _target(request.model_name, request.model_version)
+        rpc.allow(target.model)
         tensors, rpc.asked = self._tensors_of(target)
         tensors.refuse_others((part.name for part in request.inputs), len(request.inputs))
         wanted = tensors.wanted(part.name for part in request.outputs)
@@ -204,8 +211,12 @@ class InferenceService:
         return turn
 
 
-def _at_once(answer: Callable[[Any], Any]) -> Callable[[Any, Rpc], Awaitable[bytes]]:
-    async def answered(request: Any, _: Rpc) -> bytes:
+def _at_once(name: str, answer: Callable[[Any], Any]) -> Callable[[Any, Rpc], Awaitable[bytes]]:
+    field = _NAMES_A_MODEL.get(name)
+
+    async def answered(request: Any, rpc: Rpc) -> bytes:
+        if field is not None:
+            rpc.allow(getattr(request, field) or None)
         written: bytes = answer(request).SerializeToString()
         return written
 

@@ -12,7 +12,8 @@ from foretell.codecs.features import Features
 from foretell.core.call import Answer, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.grpc.errors import Code, GrpcRefusal
-from foretell.transports.grpc.wire import Methods, Rpc, Unary
+from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.wire import Methods, Unary
 
 SERVICE = "prediction.PredictionService"
 
@@ -88,6 +89,7 @@ class PredictionService:
             )
             if features.refusal is None:
                 self._known[target] = asked
+        rpc.allow(asked.version[0])
         if asked.features.refusal is not None:
             raise GrpcRefusal(Code.FAILED_PRECONDITION, asked.features.refusal)
         return asked

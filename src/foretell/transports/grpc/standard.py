@@ -14,7 +14,8 @@ from foretell.engine.catalogue import Catalogue
 from foretell.errors import NotFound
 from foretell.transports.grpc.errors import Code
 from foretell.transports.grpc.leaving import LOOK_AGAIN_S, Leaving, left, never
-from foretell.transports.grpc.wire import Methods, Rpc, Streaming, Unary
+from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.wire import Methods, Streaming, Unary
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")

@@ -21,77 +21,29 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from foretell.core.call import Call
 from foretell.engine.hooks import Replied
 from foretell.errors import DeadlineExceeded, ForetellError
-from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held, HeldInTurn
-from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of, unless_gone
+from foretell.transports.asgi.access.gate import GRANT
+from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, HeldInTurn
+from foretell.transports.asgi.exchange import ClientGone, Told
 from foretell.transports.asgi.failing import Failures, trace_fields
-from foretell.transports.grpc.errors import Code, GrpcRefusal, Trailers, failure, too_large
+from foretell.transports.grpc.errors import Code, GrpcRefusal, failure, too_large
 from foretell.transports.grpc.gzipped import PACKET, unpacked
 from foretell.transports.grpc.leaving import Leaving, Stream, Streams, left, never
 from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
 from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, Payload, Reply, refuse
+from foretell.transports.grpc.rpc import Rpc
 
 _log = logging.getLogger("foretell.grpc")
 _failures = Failures(_log)
 
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MOST_TIMEOUT_DIGITS = 8
-_OK = (b"grpc-status", b"0")
-_Result = TypeVar("_Result")
-
-
-class Rpc:
-    """One call: who asks until when, and what goes out with the status.
-
-    `asked` is the model and version, as soon as they are known.
-    """
-
-    __slots__ = ("_receive", "asked", "deadline", "held", "request_id", "told", "trailing")
-
-    def __init__(self, told: Told, receive: Receive) -> None:
-        self._receive = receive
-        self.asked: tuple[str, str] | None = None
-        self.held: Held | None = None
-        self.told = told
-        self.request_id = request_id_of(told)
-        self.deadline: float | None = None
-        self.trailing: Trailers = []
-
-    @property
-    def call(self) -> Call:
-        """The terms for the data plane."""
-        return Call(self.request_id, self.deadline, self.told.get(b"traceparent"))
-
-    def log(self, error: ForetellError | GrpcRefusal) -> None:
-        """Tell the log of a failure."""
-        _failures.tell(error, self.request_id, self.told.get(b"traceparent"), self.asked)
-
-    @property
-    def trailers(self) -> Trailers:
-        """What ends a call that was answered."""
-        return [_OK, (b"x-request-id", self.request_id.encode()), *self.trailing]
-
-    @property
-    def compresses(self) -> bool:
-        """Whether the client sends gzip, and reads it."""
-        told = self.told
-        if told.get(b"grpc-encoding") != b"gzip":
-            return False
-        return b"gzip" in told.get(b"grpc-accept-encoding", b"")
-
-    async def unless_gone(self, work: Awaitable[_Result]) -> _Result:
-        """What `work` returns, cancelled when the client leaves. Raises ClientGone.
-
-        For when all of its messages have been read.
-        """
-        return await unless_gone(self._receive, work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +99,7 @@ class Wire:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call, whatever happens."""
-        rpc = Rpc(dict(scope["headers"]), receive)
+        rpc = Rpc(dict(scope["headers"]), receive, scope.get(GRANT))
         reply = Reply(send, self._replied)
         if not is_grpc(rpc.told) or scope["method"] != "POST":
             self._tell(Code.UNKNOWN)  # as gRPC's own clients understand what is sent
@@ -179,6 +131,14 @@ class Wire:
         finally:
             if rpc.held is not None:
                 rpc.held.free_all()
+
+    async def refuse(
+        self, error: ForetellError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """End a call that may not pass."""
+        rpc = Rpc(dict(scope["headers"]), receive)
+        rpc.log(error)
+        await Reply(send, self._replied).end(failure(error, rpc.request_id))
 
     def _tell(self, code: Code) -> None:
         if self._replied is not None:
@@ -251,7 +211,7 @@ class Wire:
         parts: list[bytes] = []
         size, held, more = 0, 0, True
         while more:
-            event = await rpc._receive()
+            event = await rpc.receive()
             if event["type"] == "http.disconnect":
                 raise ClientGone
             part = event.get("body")
@@ -302,7 +262,7 @@ class Wire:
         more = True
         while more:
             stream.reading = True
-            event = first if first is not None else await rpc._receive()
+            event = first if first is not None else await rpc.receive()
             stream.reading, first = False, None
             if event["type"] == "http.disconnect":
                 raise ClientGone

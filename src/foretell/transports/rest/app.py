@@ -24,14 +24,22 @@ from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.hooks import Replied
 from foretell.errors import ForetellError
+from foretell.transports.asgi.access.gate import Gate
 from foretell.transports.asgi.bodies import Bodies
-from foretell.transports.asgi.exchange import accepted_request_id, new_request_id
+from foretell.transports.asgi.exchange import (
+    accepted_request_id,
+    new_request_id,
+    request_id_of,
+)
 from foretell.transports.asgi.failing import Failures
 from foretell.transports.rest import health, metrics, openapi
 from foretell.transports.rest.errors import HttpRefusal, failure
+from foretell.transports.rest.exchange import failed
 from foretell.transports.rest.hot import HotRoutes, RestLimits, route_path
+from foretell.transports.rest.page import PAGE_HEADERS
 from foretell.transports.rest.protocols import oip, oip_info, scoring
 
+_POLICY_VIOLATION = 1008
 _failures = Failures(logging.getLogger("foretell.rest"))
 
 
@@ -59,12 +67,22 @@ class Part(Protocol):
         ...
 
 
+class Door(Part, Protocol):
+    """The application of another door, which tells of refusals in its own words."""
+
+    async def refuse(
+        self, error: ForetellError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that may not pass."""
+        ...
+
+
 class RestApp(FastAPI):
     """An ASGI application that serves the data plane's models.
 
     `beside` are the applications of other doors, which are asked for what REST does not own;
     `bodies` is shared with them. `replied` is told the status of each reply of REST, and
-    `render` writes what Prometheus reads.
+    `render` writes what Prometheus reads. Once there is a `gate`, all must pass it first.
     """
 
     def __init__(
@@ -75,7 +93,7 @@ class RestApp(FastAPI):
         limits: RestLimits,
         bodies: Bodies,
         version: str,
-        beside: Sequence[Part] = (),
+        beside: Sequence[Door] = (),
         replied: Replied | None = None,
         render: metrics.Render | None = None,
     ) -> None:
@@ -94,6 +112,7 @@ class RestApp(FastAPI):
         self._limits = limits
         self._replied = replied
         self._beside = beside
+        self.gate: Gate | None = None
         parts: list[Part] = [
             HotRoutes(dataplane, limits, bodies),
             oip.routes(dataplane, limits, bodies),
@@ -117,6 +136,11 @@ class RestApp(FastAPI):
         """The same for a server that takes any callable: a hot route's own coroutine."""
         if scope["type"] == "http":
             path = route_path(scope) if scope.get("root_path") else scope["path"]
+            if self.gate is not None:
+                try:
+                    self.gate.admit(path, scope)
+                except ForetellError as error:
+                    return self._refuse(error, scope, receive, send)
             quick = not self.user_middleware
             if quick and (beside := self._table_beside.get(path)) is not None:
                 return beside(scope, receive, send)
@@ -128,7 +152,27 @@ class RestApp(FastAPI):
                 send = partial(_send_telling, self._replied, send)
             if answer is not None:
                 return answer(scope, receive, send)
+        elif self.gate is not None and scope["type"] == "websocket":
+            try:
+                self.gate.admit(scope["path"], scope)
+            except ForetellError:
+                return send({"type": "websocket.close", "code": _POLICY_VIOLATION})
         return super().__call__(scope, receive, send)
+
+    async def _refuse(
+        self, error: ForetellError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request that may not pass, as the door that it came to does."""
+        for door in self._beside:
+            if door.owns(scope):
+                await door.refuse(error, scope, receive, send)
+                return
+        told = dict(scope["headers"])
+        start, rest = failed(error, request_id_of(told), told.get(b"traceparent"))
+        if self._replied is not None:
+            self._replied(start["status"])
+        await send(start)
+        await send(rest)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document: FastAPI's own routes, and the inference routes of each model."""
@@ -168,13 +212,15 @@ def _add_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
             title=f"{app.title}: the API",
             swagger_js_url=f"{root}/docs/static/swagger-ui-bundle.js",
             swagger_css_url=f"{root}/docs/static/swagger-ui.css",
             swagger_favicon_url=f"{root}/docs/static/favicon.png",
         )
+        page.headers.update(PAGE_HEADERS)
+        return page
 
 
 def metrics_app(render: metrics.Render) -> FastAPI:

@@ -90,6 +90,8 @@ def failure(
             body["field"] = error.field
         if error.row is not None:
             body["row"] = error.row
+        if isinstance(error, Unauthenticated):
+            headers = {"www-authenticate": "Bearer"}
         if isinstance(error, NotReady | Overloaded):
             headers = {"retry-after": str(math.ceil(error.retry_after_s))}
     body["request_id"] = request_id

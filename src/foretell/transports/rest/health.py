@@ -11,7 +11,7 @@ from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
 from foretell.errors import NotReady
-from foretell.transports.rest.page import render
+from foretell.transports.rest.page import PAGE_HEADERS, render
 
 _LOAD_RETRY_S = 1.0
 
@@ -91,7 +91,7 @@ def routes(dataplane: DataPlane, catalogue: Catalogue) -> APIRouter:
         # What KServe's client asks for on the V1 protocol; browsers always name text/html.
         if "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"status": "alive"})
-        return HTMLResponse(render(fleet, str(request.base_url)))
+        return HTMLResponse(render(fleet, str(request.base_url)), headers=PAGE_HEADERS)
 
     return with_heads(router)
 

@@ -7,6 +7,14 @@ from foretell.core.call import Target
 from foretell.core.field import Field
 from foretell.engine.fleet import Fleet, Loaded
 
+PAGE_HEADERS = {
+    "content-security-policy": "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+"""What pages tell browsers: no other site may frame them, or learn their addresses."""
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --ink: #2257c4 }
 @media (prefers-color-scheme: dark) { :root { --ink: #8ab4ff } }

@@ -1,0 +1,1 @@
+"""Who may ask a server: the keys that are made for callers, and what lets them pass."""

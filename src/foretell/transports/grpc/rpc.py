@@ -1,0 +1,81 @@
+"""An rpc is one call over gRPC: who asks until when, and what goes out with the status."""
+
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from starlette.types import Receive
+
+from foretell.core.call import Call
+from foretell.errors import ForetellError
+from foretell.transports.asgi.access.grants import Grant
+from foretell.transports.asgi.bodies import Held
+from foretell.transports.asgi.exchange import Told, request_id_of, unless_gone
+from foretell.transports.asgi.failing import Failures
+from foretell.transports.grpc.errors import GrpcRefusal, Trailers
+
+_failures = Failures(logging.getLogger("foretell.grpc"))
+_OK = (b"grpc-status", b"0")
+_Result = TypeVar("_Result")
+
+
+class Rpc:
+    """One call: who asks until when, and what goes out with the status.
+
+    `asked` is the model and version, as soon as they are known.
+    """
+
+    __slots__ = (
+        "asked",
+        "deadline",
+        "grant",
+        "held",
+        "receive",
+        "request_id",
+        "told",
+        "trailing",
+    )
+
+    def __init__(self, told: Told, receive: Receive, grant: Grant | None = None) -> None:
+        self.receive = receive
+        self.grant = grant
+        self.asked: tuple[str, str] | None = None
+        self.held: Held | None = None
+        self.told = told
+        self.request_id = request_id_of(told)
+        self.deadline: float | None = None
+        self.trailing: Trailers = []
+
+    def allow(self, model: str | None) -> None:
+        """Raise Forbidden unless the caller may ask `model`; None stands for all models."""
+        if self.grant is not None:
+            self.grant.refuse_other(model)
+
+    @property
+    def call(self) -> Call:
+        """The terms for the data plane."""
+        return Call(self.request_id, self.deadline, self.told.get(b"traceparent"))
+
+    def log(self, error: ForetellError | GrpcRefusal) -> None:
+        """Tell the log of a failure."""
+        _failures.tell(error, self.request_id, self.told.get(b"traceparent"), self.asked)
+
+    @property
+    def trailers(self) -> Trailers:
+        """What ends a call that was answered."""
+        return [_OK, (b"x-request-id", self.request_id.encode()), *self.trailing]
+
+    @property
+    def compresses(self) -> bool:
+        """Whether the client sends gzip, and reads it."""
+        told = self.told
+        if told.get(b"grpc-encoding") != b"gzip":
+            return False
+        return b"gzip" in told.get(b"grpc-accept-encoding", b"")
+
+    async def unless_gone(self, work: Awaitable[_Result]) -> _Result:
+        """What `work` returns, cancelled when the client leaves. Raises ClientGone.
+
+        For when all of its messages have been read.
+        """
+        return await unless_gone(self.receive, work)
