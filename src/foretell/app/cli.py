@@ -1,4 +1,4 @@
-"""The command line: `pack`, `inspect`, `serve`, `predict`, `batch`, `loadtest`, `image`, `k8s`.
+"""The command line: one function for each command, or the place where it stands.
 
 Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
 or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
@@ -15,6 +15,7 @@ import typer
 import foretell
 from foretell.app import flags, image_command
 from foretell.app.batching.choices import BatchSettings
+from foretell.app.gateway.command import gateway
 from foretell.app.kubernetes import command as kubernetes
 from foretell.app.loadtesting.choices import LoadSettings
 from foretell.app.settings import ClientSettings, Settings
@@ -333,6 +334,7 @@ def loadtest(
 
 app.command()(flags.with_settings(LoadSettings, loadtest))
 app.command()(image_command.image)
+app.command()(gateway)
 app.add_typer(kubernetes.app)
 
 
