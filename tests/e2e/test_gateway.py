@@ -282,6 +282,10 @@ class TestIdentity:
                 with pytest.raises(grpc.RpcError) as caught:
                     method(request)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            jwk = json.loads(RSAAlgorithm.to_jwk(others.public_key())) | {"kid": "one"}
+            (tmp_path / "jwks.json").write_text(json.dumps({"keys": [jwk]}))
+            until(lambda: status(key=others) == 200)  # without a restart
+            assert status() == 401
 
     def test_tls_with_a_certificate_of_the_client(
         self, urls: list[str], tmp_path: Path, authority: trustme.CA
@@ -319,6 +323,10 @@ class TestIdentity:
             with gateway(tmp_path, **told) as at:
                 at.until_healthy(1)
                 assert predict(at).status_code == 200
+                request = messages.message("prediction.PredictRequest")(features=[0.0, 2.5])
+                with grpc.insecure_channel(at.address) as channel:
+                    method = stub(channel, "prediction.PredictionService").Predict
+                    assert method(request).prediction == 1
                 at.write({**told, "upstream_cafile": "other.pem"})
                 until(lambda: predict(at).status_code == 503)
 

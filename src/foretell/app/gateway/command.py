@@ -1,11 +1,15 @@
 """The command `foretell gateway`, with its flags."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from foretell.app.terminal import Quiet, stderr
+
+ADMIN_PORT = 9901
+"""Where an Envoy of one's own is administered, on 127.0.0.1."""
 
 
 def gateway(  # noqa: PLR0913, PLR0917 - one parameter for each flag
@@ -37,11 +41,9 @@ def gateway(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         typer.Option("--timeout-s", "--timeout", help="How long an answer may take [no limit]."),
     ] = None,
     render_only: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Write Envoy's files there, for an Envoy of one's own, and end."
-        ),
-    ] = None,
+        bool,
+        typer.Option("--render-only", help="Print what Envoy takes, for one of your own, and end."),
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Envoy's worker threads.")] = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -50,11 +52,6 @@ def gateway(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     Settings stand in gateway.toml; flags win. A changed file is followed without dropping a call.
     Exit codes: 0 stopped, 1 it could not run, 2 the settings cannot be used.
     """
-    from foretell.app.gateway import reading, running
-    from foretell.deploy.gateway.plan import Gateway
-    from foretell.telemetry import logs
-
-    logs.configure("info", pretty=logs.is_pretty("auto"), values=False)
     given = {
         "upstreams": upstream,
         "strategy": strategy,
@@ -62,25 +59,34 @@ def gateway(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         "metrics_bind": metrics_bind,
         "timeout_s": timeout,
     }
-    flags: dict[str, Any] = {name: value for name, value in given.items() if value}
+    flags = {name: value for name, value in given.items() if value}
+    _carry_out(config, flags, threads=None if render_only else threads, quiet=quiet)
+
+
+def _carry_out(
+    config: Path | None, flags: Mapping[str, Any], *, threads: int | None, quiet: bool
+) -> None:
+    """Print what Envoy takes, or run it with `threads`."""
+    from foretell.app.gateway import reading, running
+    from foretell.deploy.gateway.plan import Gateway
+    from foretell.telemetry import logs
+
+    logs.configure("info", pretty=logs.is_pretty("auto"), values=False)
 
     def read() -> Gateway:
         return reading.read(config, flags)
 
-    if render_only is not None:
-        render_only.mkdir(parents=True, exist_ok=True)
-        running.write(running.render(read(), render_only.absolute(), 9901), render_only)
-        if not quiet:
-            typer.echo(f"wrote {render_only}; run it with: envoy -c {render_only}/envoy.json")
-        return
-
     def told(found: Gateway) -> None:
-        if not quiet:
-            scheme = "http" if found.tls is None else "https"
-            stderr.print(f"Listening on {scheme}://{found.bind} (HTTP and gRPC)", markup=False)
-            for name, group in found.all_groups().items():
-                servers = ", ".join(map(str, group.upstreams))
-                stderr.print(f"  {name}: {servers} ({group.strategy})", markup=False)
+        if quiet:
+            return
+        scheme = "http" if found.tls is None else "https"
+        stderr.print(f"Listening on {scheme}://{found.bind} (HTTP and gRPC)", markup=False)
+        for name, group in found.all_groups().items():
+            servers = ", ".join(map(str, group.upstreams))
+            stderr.print(f"  {name}: {servers} ({group.strategy})", markup=False)
 
+    if threads is None:
+        typer.echo(running.judged(read(), ADMIN_PORT), nl=False)
+        return
     at = config or Path(reading.CONFIG_FILE)
     running.run(read, at if at.is_file() else None, threads=threads, told=told)

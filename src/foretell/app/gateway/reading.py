@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from foretell.app.settings import nearest
 from foretell.core.field import spoken
+from foretell.deploy.gateway.messages import Contents
 from foretell.deploy.gateway.plan import Canary, Gateway, Group, Jwt, RateLimit, Tls, Upstream
 from foretell.errors import BadSettings
 
@@ -47,6 +48,22 @@ def read(config: Path | None, flags: Mapping[str, Any]) -> Gateway:
         where = "the command line" if config is None else f"{config}, or the command line"
         raise BadSettings(f"the gateway cannot be set up so ({where}): {'; '.join(wrong)}")
     return gateway
+
+
+def read_contents(gateway: Gateway) -> Contents:
+    """What stands in the files that are named. Raises BadSettings."""
+    texts = {path: _text(Path(path)) for path in named_files(gateway)}
+    return Contents(read_keys(gateway.api_keys_file), texts)
+
+
+def named_files(gateway: Gateway) -> list[str]:
+    """Certificates, keys of these, and sets of keys for tokens."""
+    named = [gateway.upstream_cafile]
+    if gateway.jwt is not None:
+        named.append(gateway.jwt.jwks_file)
+    if gateway.tls is not None:
+        named += [gateway.tls.certfile, gateway.tls.keyfile, gateway.tls.client_cafile]
+    return [path for path in named if path is not None]
 
 
 def read_keys(path: str | None) -> dict[str, str]:

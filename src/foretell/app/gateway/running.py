@@ -23,7 +23,8 @@ from types import FrameType
 
 from foretell.app.gateway import envoy, reading
 from foretell.deploy.gateway.clusters import is_of_addresses
-from foretell.deploy.gateway.files import BOOTSTRAP, files
+from foretell.deploy.gateway.files import BOOTSTRAP, files, whole
+from foretell.deploy.gateway.messages import Contents
 from foretell.deploy.gateway.plan import Gateway
 from foretell.errors import BadSettings, ForetellError, StartFailed
 
@@ -35,14 +36,23 @@ _log = logging.getLogger("foretell.gateway")
 Read = Callable[[], Gateway]
 
 
-def render(gateway: Gateway, folder: Path, admin_port: int) -> dict[str, str]:
-    """The files for `folder`, judged by Envoy in a folder of their own. Raises BadSettings."""
-    keys = reading.read_keys(gateway.api_keys_file)
+def judged(gateway: Gateway, admin_port: int) -> str:
+    """All of it in one file that Envoy takes. Raises BadSettings."""
+    contents = Contents(reading.read_keys(gateway.api_keys_file))
+    text = whole(gateway, admin_port=admin_port, contents=contents)
     with tempfile.TemporaryDirectory(prefix="foretell-gateway-") as trial:
-        judged = files(gateway, trial, admin_port=admin_port, keys=keys)
-        write(judged, Path(trial))
+        write({BOOTSTRAP: text}, Path(trial))
         envoy.validate(envoy.program(), Path(trial, BOOTSTRAP))
-    return files(gateway, str(folder), admin_port=admin_port, keys=keys)
+    return text
+
+
+def render(
+    gateway: Gateway, folder: Path, admin_port: int, earlier: Gateway | None = None
+) -> dict[str, str]:
+    """The files for `folder`, with servers of `earlier`, too. Raises BadSettings."""
+    judged(gateway, admin_port)
+    contents = reading.read_contents(gateway)
+    return files(gateway, str(folder), admin_port=admin_port, contents=contents, earlier=earlier)
 
 
 def write(texts: Mapping[str, str], folder: Path) -> None:
@@ -161,11 +171,8 @@ class _Running:
             wanted |= {(name, place) for place in map(str, group.upstreams) if place not in known}
         if not wanted:
             return
-        keys = reading.read_keys(gateway.api_keys_file)
-        folder, port = str(self._folder), self._admin_port
-        write(
-            files(gateway, folder, admin_port=port, keys=keys, earlier=self._gateway), self._folder
-        )
+        port = self._admin_port
+        write(render(gateway, self._folder, port, earlier=self._gateway), self._folder)
         until = time.monotonic() + INTRODUCED_WITHIN_S
         while not wanted <= (found := envoy.well(port)) and not self._stop:
             if time.monotonic() > until:
@@ -177,7 +184,7 @@ class _Running:
     def _marks(self) -> list[tuple[int, int]]:
         """What tells whether a file that settings come from is another one now."""
         gateway = self._gateway
-        named = [self._config, gateway.api_keys_file, gateway.jwt and gateway.jwt.jwks_file]
+        named = [self._config, gateway.api_keys_file, *reading.named_files(gateway)]
         found = []
         for path in named:
             try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from foretell.deploy.gateway.messages import Resource, seconds, socket_address, typed
+from foretell.deploy.gateway.messages import Contents, Resource, seconds, socket_address, typed
 from foretell.deploy.gateway.plan import Gateway, Group, Strategy, Upstream
 
 HEALTH_PATH = "/health/ready"
@@ -24,10 +24,28 @@ _POLICIES = {
     Strategy.WEIGHTED: "ROUND_ROBIN",
 }
 
+# A server that cannot be reached is left out at once; one that answers is judged by its health.
+_LEFT_OUT = {
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 2,
+    "enforcing_consecutive_5xx": 0,
+    "enforcing_consecutive_gateway_failure": 0,
+    "enforcing_success_rate": 0,
+    "enforcing_local_origin_success_rate": 0,
+    "base_ejection_time": "2s",
+    "max_ejection_percent": 50,
+}
 
-def clusters(gateway: Gateway, folder: str) -> list[Resource]:
-    """All clusters; those of addresses read theirs from `folder`."""
-    return [_cluster(gateway, name, group, folder) for name, group in _sorted(gateway)]
+
+def clusters(gateway: Gateway, folder: str | None, contents: Contents) -> list[Resource]:
+    """All clusters; those of addresses read theirs from `folder`, if there is one."""
+    found = []
+    for name, group in _sorted(gateway):
+        told = _cluster(gateway, name, group, folder)
+        if group.secure and gateway.upstream_cafile is not None:
+            told["transport_socket"] = _secure(group, contents.of(gateway.upstream_cafile))
+        found.append(told)
+    return found
 
 
 def endpoints(gateway: Gateway, earlier: Gateway | None = None) -> dict[str, Resource]:
@@ -63,12 +81,16 @@ def _sorted(gateway: Gateway) -> list[tuple[str, Group]]:
     return sorted(gateway.all_groups().items())
 
 
-def _cluster(gateway: Gateway, name: str, group: Group, folder: str) -> Resource:
+def _cluster(gateway: Gateway, name: str, group: Group, folder: str | None) -> Resource:
     told: dict[str, Any] = {
         "name": name,
         "connect_timeout": seconds(gateway.connect_timeout_s),
         "lb_policy": _POLICIES[group.strategy],
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # What is known of a server's health counts at once, and not up to a second later.
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": 0},
+            "update_merge_window": "0s",
+        },
         "ignore_health_on_host_removal": True,
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
@@ -89,16 +111,7 @@ def _cluster(gateway: Gateway, name: str, group: Group, folder: str) -> Resource
                 "http_health_check": {"path": HEALTH_PATH},
             }
         ],
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 2,
-            "enforcing_consecutive_5xx": 0,
-            "enforcing_consecutive_gateway_failure": 0,
-            "enforcing_success_rate": 0,
-            "enforcing_local_origin_success_rate": 0,
-            "base_ejection_time": "2s",
-            "max_ejection_percent": 50,
-        },
+        "outlier_detection": _LEFT_OUT,
         "circuit_breakers": {
             "thresholds": [
                 {
@@ -113,18 +126,17 @@ def _cluster(gateway: Gateway, name: str, group: Group, folder: str) -> Resource
             ]
         },
     }
-    if is_of_addresses(group):
+    if is_of_addresses(group) and folder is not None:
         source = {"path": f"{folder}/{endpoints_file(name)}", "watched_directory": {"path": folder}}
         told["type"] = "EDS"
         told["eds_cluster_config"] = {
             "eds_config": {"path_config_source": source, "resource_api_version": "V3"}
         }
     else:
-        told["type"] = "STRICT_DNS"
-        told["dns_refresh_rate"] = seconds(gateway.health_every_s)
+        told["type"] = "STATIC" if is_of_addresses(group) else "STRICT_DNS"
+        if told["type"] == "STRICT_DNS":
+            told["dns_refresh_rate"] = seconds(gateway.health_every_s)
         told["load_assignment"] = _assignment(name, group.upstreams)
-    if group.secure:
-        told["transport_socket"] = _secure(gateway, group)
     return typed("config.cluster.v3.Cluster", **told)
 
 
@@ -144,7 +156,7 @@ def _endpoint(upstream: Upstream) -> dict[str, Any]:
     return endpoint
 
 
-def _secure(gateway: Gateway, group: Group) -> dict[str, Any]:
+def _secure(group: Group, authorities: dict[str, str]) -> dict[str, Any]:
     """TLS to servers, whose certificates must be for the name that they are asked by."""
     names = [
         {"san_type": "IP_ADDRESS" if one.is_address else "DNS", "matcher": {"exact": one.host}}
@@ -154,7 +166,7 @@ def _secure(gateway: Gateway, group: Group) -> dict[str, Any]:
         "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         common_tls_context={
             "validation_context": {
-                "trusted_ca": {"filename": gateway.upstream_cafile},
+                "trusted_ca": authorities,
                 "match_typed_subject_alt_names": names,
             },
         },

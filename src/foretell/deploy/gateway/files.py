@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from foretell.deploy.gateway.clusters import clusters, endpoints, endpoints_file
 from foretell.deploy.gateway.listeners import listeners
-from foretell.deploy.gateway.messages import Resource, socket_address, typed
+from foretell.deploy.gateway.messages import Contents, Resource, socket_address, typed
 from foretell.deploy.gateway.plan import Gateway
 from foretell.deploy.gateway.routes import routes
 
@@ -21,7 +20,7 @@ def files(
     folder: str,
     *,
     admin_port: int,
-    keys: Mapping[str, str],
+    contents: Contents,
     earlier: Gateway | None = None,
 ) -> dict[str, str]:
     """Their texts by name, for a `folder` where Envoy finds them.
@@ -33,14 +32,32 @@ def files(
         endpoints_file(name): _answered([part])
         for name, part in endpoints(gateway, earlier).items()
     }
-    found["clusters.json"] = _answered(clusters(gateway, folder))
+    found["clusters.json"] = _answered(clusters(gateway, folder, contents))
     found["routes.json"] = _answered([routes(gateway)])
-    found["listeners.json"] = _answered(listeners(gateway, folder, keys))
-    found[BOOTSTRAP] = _text(_bootstrap(gateway, folder, admin_port))
+    found["listeners.json"] = _answered(listeners(gateway, folder, contents))
+    bootstrap = _bootstrap(gateway, admin_port)
+    bootstrap["dynamic_resources"] = {
+        "cds_config": _watched(folder, "clusters.json"),
+        "lds_config": _watched(folder, "listeners.json"),
+    }
+    found[BOOTSTRAP] = _text(bootstrap)
     return found
 
 
-def _bootstrap(gateway: Gateway, folder: str, admin_port: int) -> dict[str, Any]:
+def whole(gateway: Gateway, *, admin_port: int, contents: Contents) -> str:
+    """All of it in one file, which follows no changes: Envoy judges only what is there at once."""
+    bootstrap = _bootstrap(gateway, admin_port)
+    static = bootstrap["static_resources"]
+    static["clusters"] += map(_untyped, clusters(gateway, None, contents))
+    static["listeners"] = [*map(_untyped, listeners(gateway, None, contents))]
+    return _text(bootstrap)
+
+
+def _untyped(resource: Resource) -> dict[str, Any]:
+    return {key: part for key, part in resource.items() if key != "@type"}
+
+
+def _bootstrap(gateway: Gateway, admin_port: int) -> dict[str, Any]:
     administration = {
         "name": ADMINISTRATION,
         "connect_timeout": "1s",
@@ -65,10 +82,6 @@ def _bootstrap(gateway: Gateway, folder: str, admin_port: int) -> dict[str, Any]
     return {
         "node": {"id": "foretell-gateway", "cluster": "foretell"},
         "admin": {"address": socket_address("127.0.0.1", admin_port)},
-        "dynamic_resources": {
-            "cds_config": _watched(folder, "clusters.json"),
-            "lds_config": _watched(folder, "listeners.json"),
-        },
         "static_resources": {"clusters": [administration]},
         "overload_manager": {"resource_monitors": [most]},
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 from foretell.deploy.gateway.clusters import HEALTH_PATH
 from foretell.deploy.gateway.messages import (
+    Contents,
     Resource,
     filter_of,
     seconds,
@@ -22,6 +23,7 @@ from foretell.deploy.gateway.messages import (
 )
 from foretell.deploy.gateway.plan import Gateway, Jwt, RateLimit, Tls, place_of
 from foretell.deploy.gateway.routes import NAME as ROUTES
+from foretell.deploy.gateway.routes import routes
 
 BUFFER_BYTES = 2**20
 """Bodies up to this size are kept until their answer begins, and can be sent again."""
@@ -40,12 +42,12 @@ _SAYS = {
 }
 
 
-def listeners(gateway: Gateway, folder: str, keys: Mapping[str, str]) -> list[Resource]:
-    """All listeners; the routes are read from `folder`, `keys` are who asks, by name."""
+def listeners(gateway: Gateway, folder: str | None, contents: Contents) -> list[Resource]:
+    """All listeners; routes are read from `folder`, if there is one."""
     host, port = place_of(gateway.bind)
-    chain: dict[str, Any] = {"filters": [_http(gateway, folder, keys)]}
+    chain: dict[str, Any] = {"filters": [_http(gateway, folder, contents)]}
     if gateway.tls is not None:
-        chain["transport_socket"] = _secure(gateway.tls)
+        chain["transport_socket"] = _secure(gateway.tls, contents)
     found = [
         typed(
             "config.listener.v3.Listener",
@@ -60,13 +62,12 @@ def listeners(gateway: Gateway, folder: str, keys: Mapping[str, str]) -> list[Re
     return found
 
 
-def _http(gateway: Gateway, folder: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    source = {"path": f"{folder}/routes.json", "watched_directory": {"path": folder}}
+def _http(gateway: Gateway, folder: str | None, contents: Contents) -> dict[str, Any]:
     filters = []
     if gateway.api_keys_file is not None:
-        filters.append(_api_keys(keys))
+        filters.append(_api_keys(contents.keys))
     if gateway.jwt is not None:
-        filters.append(_jwt(gateway.jwt))
+        filters.append(_jwt(gateway.jwt, contents))
     if gateway.rate_limit is not None:
         filters.append(_rate_limit(gateway.rate_limit))
     filters.append(filter_of("http", "router", "Router"))
@@ -76,10 +77,7 @@ def _http(gateway: Gateway, folder: str, keys: Mapping[str, str]) -> dict[str, A
         "HttpConnectionManager",
         stat_prefix="predictions",
         codec_type="AUTO",  # over plain connections, HTTP/2 with prior knowledge, as gRPC has it
-        rds={
-            "route_config_name": ROUTES,
-            "config_source": {"path_config_source": source, "resource_api_version": "V3"},
-        },
+        **_routes(gateway, folder),
         http_filters=filters,
         use_remote_address=True,
         preserve_external_request_id=True,
@@ -92,6 +90,15 @@ def _http(gateway: Gateway, folder: str, keys: Mapping[str, str]) -> dict[str, A
         local_reply_config=_refusals(),
         access_log=[_log(everything=gateway.access_log)],
     )
+
+
+def _routes(gateway: Gateway, folder: str | None) -> dict[str, Any]:
+    if folder is None:
+        table = routes(gateway)
+        return {"route_config": {key: table[key] for key in table if key != "@type"}}
+    source = {"path": f"{folder}/routes.json", "watched_directory": {"path": folder}}
+    config = {"path_config_source": source, "resource_api_version": "V3"}
+    return {"rds": {"route_config_name": ROUTES, "config_source": config}}
 
 
 def _refusals() -> dict[str, Any]:
@@ -161,11 +168,11 @@ def _api_keys(keys: Mapping[str, str]) -> dict[str, Any]:
     )
 
 
-def _jwt(jwt: Jwt) -> dict[str, Any]:
+def _jwt(jwt: Jwt, contents: Contents) -> dict[str, Any]:
     provider = {
         "issuer": jwt.issuer,
         "audiences": list(jwt.audiences),
-        "local_jwks": {"filename": jwt.jwks_file},
+        "local_jwks": contents.of(jwt.jwks_file),
         "clock_skew_seconds": jwt.leeway_s,
         "require_expiration": True,
         "claim_to_headers": [{"header_name": "x-client", "claim_name": "sub"}],
@@ -204,15 +211,15 @@ def _rate_limit(limit: RateLimit) -> dict[str, Any]:
     )
 
 
-def _secure(tls: Tls) -> dict[str, Any]:
+def _secure(tls: Tls, contents: Contents) -> dict[str, Any]:
     pair = {
-        "certificate_chain": {"filename": tls.certfile},
-        "private_key": {"filename": tls.keyfile},
+        "certificate_chain": contents.of(tls.certfile),
+        "private_key": contents.of(tls.keyfile),
     }
     common: dict[str, Any] = {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [pair]}
     told: dict[str, Any] = {"common_tls_context": common}
     if tls.client_cafile is not None:
-        common["validation_context"] = {"trusted_ca": {"filename": tls.client_cafile}}
+        common["validation_context"] = {"trusted_ca": contents.of(tls.client_cafile)}
         told["require_client_certificate"] = True
     context = typed("extensions.transport_sockets.tls.v3.DownstreamTlsContext", **told)
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Resource = dict[str, Any]
 """A message that says of which type it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What stands in the files that a plan names: API keys by their clients' names, and texts.
+
+    Without `texts`, Envoy is told the files' names, and reads each once.
+    """
+
+    keys: Mapping[str, str]
+    texts: Mapping[str, str] | None = None
+
+    def of(self, path: str) -> dict[str, str]:
+        """A file as a data source of Envoy's."""
+        return {"filename": path} if self.texts is None else {"inline_string": self.texts[path]}
 
 
 def typed(name: str, /, **told: Any) -> Resource:
