@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,11 @@ def test_envoy_takes_every_file(tmp_path: Path, strategy: Strategy) -> None:
         canary={"upstreams": ["http://servers.test:80"], "percent": 5, "header": "x-canary"},
         groups={"others": {"models": ["a.b"], "prefixes": ["/"], "upstreams": ["http://c:1"]}},
     )
+    path = tmp_path / "envoy.json"
+    path.write_text(running.judged(gateway, 9901))
+    words = [envoy.program(), "--mode", "validate", "-c", str(path), "--log-level", "warning"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert not re.search("[Dd]eprecated", done.stderr), done.stderr
     texts = running.render(gateway, tmp_path, 9901)
     assert json.loads(texts["clusters.json"])["resources"][0]["name"] == "canary"
     assert set(texts) == {

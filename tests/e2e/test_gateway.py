@@ -192,6 +192,12 @@ class TestGroups:
             share = shares(urls, asks(at, 400))[2]
         assert 57 <= share <= 143  # 100 by expectation, 5 standard deviations of 8.7
 
+    def test_a_name_stands_for_its_addresses(self, urls: list[str], tmp_path: Path) -> None:
+        named = [url.replace("127.0.0.1", "localhost") for url in urls]
+        with gateway(tmp_path, upstreams=named) as at:
+            at.until_healthy(3)  # one of a name may be of IPv6, where nobody listens
+            assert shares(urls, asks(at, 30)) == [10, 10, 10]
+
     def test_a_path_of_nobodys_is_not_found(self, urls: list[str], tmp_path: Path) -> None:
         groups = {"others": {"models": ["other"], "upstreams": [urls[0]]}}
         with gateway(tmp_path, groups=groups) as at:

@@ -133,9 +133,15 @@ def _cluster(gateway: Gateway, name: str, group: Group, folder: str | None) -> R
             "eds_config": {"path_config_source": source, "resource_api_version": "V3"}
         }
     else:
-        told["type"] = "STATIC" if is_of_addresses(group) else "STRICT_DNS"
-        if told["type"] == "STRICT_DNS":
-            told["dns_refresh_rate"] = seconds(gateway.health_every_s)
+        if is_of_addresses(group):
+            told["type"] = "STATIC"
+        else:
+            lookup = typed(
+                "extensions.clusters.dns.v3.DnsCluster",
+                dns_refresh_rate=seconds(gateway.health_every_s),
+                dns_lookup_family="ALL",
+            )
+            told["cluster_type"] = {"name": "envoy.clusters.dns", "typed_config": lookup}
         told["load_assignment"] = _assignment(name, group.upstreams)
     return typed("config.cluster.v3.Cluster", **told)
 
