@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[all,s3,gs,az]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[all,s3,gs,az,gateway]' --group dev
 	@touch $@
 
 azurite: $(AZURITE) ## install the object store for the tests of az:// (needs npm; 370 MB)

@@ -25,6 +25,7 @@ from benchmarks.comparison import compare
 from benchmarks.compilation import compilation
 from benchmarks.conditions import Conditions, machine
 from benchmarks.counting import counting
+from benchmarks.gateway import gateway
 from benchmarks.harness import require_tools
 from benchmarks.image import image
 from benchmarks.many_rows import many_rows
@@ -48,6 +49,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "tables": tables,
     "at-rest": at_rest,
     "image": image,
+    "gateway": gateway,
     "metrics": counting,
     "compilation": compilation,
     "batch": batch_jobs,

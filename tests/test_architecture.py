@@ -77,6 +77,7 @@ EXCEPTIONS: dict[str, str] = {
     "parameters foretell/packing/package.py::pack": "one keyword for each flag of foretell pack",
     "parameters foretell/app/cli.py::pack": "one parameter for each flag of foretell pack",
     "parameters foretell/app/image_command.py::image": "one parameter for each flag",
+    "parameters foretell/app/gateway/command.py::gateway": "one parameter for each flag",
     "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 

@@ -27,6 +27,8 @@ import pytest
 import yaml
 
 import foretell
+from foretell.app.gateway import reading, running
+from foretell.app.gateway.command import ADMIN_PORT
 from foretell.codecs import messages
 from tests import models
 from tests.deploy.daemons import command, until
@@ -34,7 +36,7 @@ from tests.deploy.podman import BASE_IMAGE, ROOT, Podman
 from tests.stubs import stub
 
 COMPOSE = ROOT / "deploy" / "compose.yaml"
-ENVOY = ROOT / "deploy" / "envoy.yaml"
+ENVOY = ROOT / "deploy" / "envoy.json"
 ENVOY_PROGRAM = Path(envoy.__file__).parent / "_bin" / "envoy"
 LOADED = "flowers 1.0.0 is loaded"
 CLIENTS = 20
@@ -46,7 +48,10 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_balancers_configuration_is_envoys(tmp_path: Path) -> None:
+def test_the_balancer_is_a_gateway() -> None:
+    """Its file is what the gateway makes of its settings, and Envoy takes it without a warning."""
+    chosen = reading.read(ROOT / "deploy" / "gateway.toml", {})
+    assert ENVOY.read_text() == running.judged(chosen, ADMIN_PORT)
     words = [str(ENVOY_PROGRAM), "--mode", "validate", "-c", str(ENVOY), "--log-level", "warning"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -111,7 +116,7 @@ class Composed:
     def ready(self) -> int:
         """How many servers the balancer takes for ready, as Prometheus saw it last."""
         name = "envoy_cluster_membership_healthy"
-        return int(self.value(f'sum({name}{{envoy_cluster_name="servers"}})') or 0)
+        return int(self.value(f'sum({name}{{envoy_cluster_name="default"}})') or 0)
 
     def value(self, query: str) -> float | None:
         """The one number that answers a query of Prometheus."""

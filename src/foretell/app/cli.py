@@ -16,6 +16,7 @@ import foretell
 from foretell.app import flags, image_command
 from foretell.app.access import command as keys
 from foretell.app.batching.choices import BatchSettings
+from foretell.app.gateway.command import gateway
 from foretell.app.kubernetes import command as kubernetes
 from foretell.app.loadtesting.choices import LoadSettings
 from foretell.app.settings import ClientSettings, Settings
@@ -334,6 +335,7 @@ def loadtest(
 
 app.command()(flags.with_settings(LoadSettings, loadtest))
 app.command()(image_command.image)
+app.command()(gateway)
 app.add_typer(kubernetes.app)
 app.add_typer(keys.app)
 

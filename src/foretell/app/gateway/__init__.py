@@ -1,0 +1,1 @@
+"""`foretell gateway`: reads what is chosen, runs Envoy, and follows changes."""

@@ -1,0 +1,1 @@
+"""A gateway in front of several servers: what is chosen, as Envoy takes it."""
