@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
@@ -13,7 +13,7 @@ from foretell.app.terminal import AsJson, Quiet, say, stderr
 from foretell.engine.fleet import Loaded
 from foretell.transports.stream.message import Sink, Source
 from foretell.transports.stream.running import Report
-from foretell.transports.stream.scoring import Scorer
+from foretell.transports.stream.scoring import Choices, Scorer
 
 DEAD_LETTERS = 3
 """The exit code of a stream that is done, but for messages that became dead letters."""
@@ -27,10 +27,20 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         ),
     ],
     source: Annotated[
-        str, typer.Option("--from", metavar="URL", help="Where messages are: file:PATH, or - .")
+        str,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            help="Where messages are: file:PATH, redis://HOST:PORT/STREAM, or - .",
+        ),
     ] = "-",
     sink: Annotated[
-        str, typer.Option("--to", metavar="URL", help="Where results go: file:PATH, or - .")
+        str,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            help="Where results go: file:PATH, redis://HOST:PORT/STREAM, or - .",
+        ),
     ] = "-",
     dead_letters: Annotated[
         str,
@@ -55,16 +65,8 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     What has arrived is scored together; a single message does not wait. SIGTERM finishes what was
     taken. Exit codes: 0 done, 1 failed, 2 it cannot be done so, 3 done but for dead letters.
     """
-    from foretell.app.batching.jobs import package_of
-    from foretell.engine.executors.choosing import ExecutorKind
-    from foretell.engine.fleet import load
-    from foretell.transports.stream.scoring import Choices
-
-    choices = Choices(merged=emit == "merged", key=key, when=when)
-    loaded = load(package_of(model), kind=ExecutorKind.INLINE)
-    scorer = Scorer(loaded, choices)
-    with _opened(source, sink, dead_letters) as (messages, results, dead):
-        report = asyncio.run(_run(messages, scorer, results, dead))
+    places = _Places(source, sink, dead_letters)
+    loaded, report = _carried_out(model, places, Choices(emit == "merged", key, when))
     if as_json:
         typer.echo(json.dumps(report.describe()), err=sink == "-")
     elif not quiet:
@@ -73,17 +75,40 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         raise typer.Exit(DEAD_LETTERS)
 
 
-@contextlib.contextmanager
-def _opened(source: str, sink: str, dead: str) -> Iterator[tuple[Source, Sink, Sink]]:
+class _Places(NamedTuple):
+    """Where messages come from, and where results and dead letters go."""
+
+    source: str
+    sink: str
+    dead: str
+
+
+def _carried_out(model: str, places: _Places, choices: Choices) -> tuple[Loaded, Report]:
+    from foretell.app.batching.jobs import package_of
+    from foretell.engine.executors.choosing import ExecutorKind
+    from foretell.engine.fleet import load
+
+    loaded = load(package_of(model), kind=ExecutorKind.INLINE)
+    scorer = Scorer(loaded, choices)
+
+    async def opened() -> Report:
+        async with _opened(places) as (messages, results, dead):
+            return await _run(messages, scorer, results, dead)
+
+    return loaded, asyncio.run(opened())
+
+
+@contextlib.asynccontextmanager
+async def _opened(places: _Places) -> AsyncIterator[tuple[Source, Sink, Sink]]:
     from foretell.transports.stream import brokers
 
-    with contextlib.ExitStack() as open_ones:
-        messages = brokers.source_of(source)
-        open_ones.callback(messages.close)
-        results = brokers.sink_of(sink, "--to")
-        open_ones.callback(results.close)
-        letters = brokers.sink_of(dead, "--dead-letters")
-        open_ones.callback(letters.close)
+    async with contextlib.AsyncExitStack() as open_ones:
+        messages = brokers.source_of(places.source)
+        open_ones.push_async_callback(messages.close)
+        results = brokers.sink_of(places.sink, "--to")
+        open_ones.push_async_callback(results.close)
+        letters = brokers.sink_of(places.dead, "--dead-letters")
+        open_ones.push_async_callback(letters.close)
         yield messages, results, letters
 
 
@@ -104,7 +129,7 @@ async def _run(source: Source, scorer: Scorer, sink: Sink, dead: Sink) -> Report
     try:
         return await running
     except asyncio.CancelledError:
-        say("stopped while results were on their way; they come again with the next run", 1)
+        say("stopped while results were on their way; a file or a broker gives them again", 1)
         raise typer.Exit(130) from None
 
 

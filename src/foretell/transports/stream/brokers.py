@@ -7,7 +7,10 @@ from typing import Any
 from foretell.errors import BadSettings
 from foretell.transports.stream.message import Sink, Source
 
-KINDS = {"file": "foretell.transports.stream.lines"}
+KINDS = {
+    "file": "foretell.transports.stream.lines",
+    "redis": "foretell.transports.stream.redis_streams",
+}
 """Where `source_of(place)` and `sink_of(place)` of a kind are; `-` and `stderr` are files, too."""
 
 
@@ -28,9 +31,10 @@ def _opener(url: str, flag: str, name: str) -> Any:
     if url == "-" or (url == "stderr" and name == "sink_of"):
         kind, place = "file", url
     elif not colon or kind not in KINDS or not place:
-        known = ", ".join(f"{known}:PATH" for known in KINDS)
-        raise BadSettings(f"{flag} {url}: name one of {known}, or - for this end of a pipe")
-    else:
+        raise BadSettings(
+            f"{flag} {url}: name file:PATH, redis://HOST:PORT/STREAM, or - for this end of a pipe"
+        )
+    elif kind == "file":
         # file:///tmp/x as browsers have it, file:x as people write it
         place = place.removeprefix("//")
         place = f"./{place}" if place in ("-", "stderr") else place

@@ -67,7 +67,7 @@ class LineSource:
         """What was read already is handed over, but no line whose end has not come."""
         self._ended = True
 
-    def close(self) -> None:
+    async def close(self) -> None:
         os.close(self._descriptor)
 
 
@@ -94,7 +94,7 @@ class LineSink:
             except OSError as error:
                 raise StoreFailed(f"{self._name} cannot be written: {error.strerror}") from error
 
-    def close(self) -> None:
+    async def close(self) -> None:
         os.close(self._descriptor)
 
 

@@ -47,7 +47,7 @@ class Source(Protocol):
         """Read no more: `take` hands over what was read already, and then nothing."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """No more is taken."""
         ...
 
@@ -59,7 +59,7 @@ class Sink(Protocol):
         """Hand over `records`. Raises StoreFailed."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """No more is published."""
         ...
 
