@@ -49,7 +49,7 @@ ROOMS = {
         f"{DOOR} transports.asgi", "fastapi fastapi_offline msgspec numpy starlette"
     ),
     "transports.grpc": _room(f"{DOOR} transports.asgi", "google numpy starlette"),
-    "transports.stream": _room(DOOR, "faststream numpy"),
+    "transports.stream": _room(DOOR, "faststream msgspec numpy redis"),
     "transports.batch": _room(DOOR, "fsspec msgspec numpy pyarrow pyspark ray"),
     "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),
@@ -78,6 +78,7 @@ EXCEPTIONS: dict[str, str] = {
     "parameters foretell/app/cli.py::pack": "one parameter for each flag of foretell pack",
     "parameters foretell/app/image_command.py::image": "one parameter for each flag",
     "parameters foretell/app/gateway/command.py::gateway": "one parameter for each flag",
+    "parameters foretell/app/streaming/command.py::stream": "one parameter for each flag",
     "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 

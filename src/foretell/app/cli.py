@@ -1,7 +1,8 @@
 """The command line: the commands that `foretell --help` lists.
 
 Exit codes: 0 done, 1 the work failed (one sentence on stderr says why), 2 the command line
-or a setting cannot be used, 3 a batch job is done but for some bad rows, 130 interrupted.
+or a setting cannot be used, 3 a batch job or a stream is done but for some bad rows or
+messages, 130 interrupted.
 """
 
 import functools
@@ -20,6 +21,7 @@ from foretell.app.gateway.command import gateway
 from foretell.app.kubernetes import command as kubernetes
 from foretell.app.loadtesting.choices import LoadSettings
 from foretell.app.settings import ClientSettings, Settings
+from foretell.app.streaming import command as streaming
 from foretell.app.terminal import AsJson, Quiet, guarded, print_json, say, stderr, stdout
 
 app = typer.Typer(
@@ -336,6 +338,7 @@ def loadtest(
 app.command()(flags.with_settings(LoadSettings, loadtest))
 app.command()(image_command.image)
 app.command()(gateway)
+app.command()(streaming.stream)
 app.add_typer(kubernetes.app)
 app.add_typer(keys.app)
 

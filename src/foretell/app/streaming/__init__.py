@@ -1,0 +1,1 @@
+"""Streams as the command line starts them."""

@@ -1,0 +1,42 @@
+"""A broker's kind is the scheme of its URL; its module is imported when it is asked for."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from foretell.errors import BadSettings
+from foretell.transports.stream.message import Sink, Source
+
+KINDS = {
+    "file": "foretell.transports.stream.lines",
+    "redis": "foretell.transports.stream.redis_streams",
+}
+"""Where `source_of(place)` and `sink_of(place)` of a kind are; `-` and `stderr` are files, too."""
+
+
+def source_of(url: str) -> Source:
+    """What `url` says, opened for reading. Raises BadSettings, StoreFailed."""
+    found: Source = _opener(url, "--from", "source_of")
+    return found
+
+
+def sink_of(url: str, flag: str) -> Sink:
+    """What `url` says, opened for writing. Raises BadSettings, StoreFailed."""
+    found: Sink = _opener(url, flag, "sink_of")
+    return found
+
+
+def _opener(url: str, flag: str, name: str) -> Any:
+    kind, colon, place = url.partition(":")
+    if url == "-" or (url == "stderr" and name == "sink_of"):
+        kind, place = "file", url
+    elif not colon or kind not in KINDS or not place:
+        raise BadSettings(
+            f"{flag} {url}: name file:PATH, redis://HOST:PORT/STREAM, or - for this end of a pipe"
+        )
+    elif kind == "file":
+        # file:///tmp/x as browsers have it, file:x as people write it
+        place = place.removeprefix("//")
+        place = f"./{place}" if place in ("-", "stderr") else place
+    opener: Callable[[str], Any] = getattr(import_module(KINDS[kind]), name)
+    return opener(place)
