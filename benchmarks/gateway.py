@@ -33,8 +33,8 @@ CLIENTS = 16
 _TEXT = (
     "`foretell gateway` with one worker thread, on the core of the server that it asks. CPU is "
     "each one's own process tree, at {connections} connections; latency that of one. Killed: "
-    "{clients} clients that keep their connections and never retry, in front of three servers, one of which is "
-    "killed (-9) in the midst; {answered:,} calls were answered, {failed} failed."
+    "{clients} clients that keep their connections and never retry, in front of three servers, "
+    "one of which is killed (-9) in the midst; {answered:,} calls were answered, {failed} failed."
 )
 
 

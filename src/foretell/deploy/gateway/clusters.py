@@ -126,24 +126,27 @@ def _cluster(gateway: Gateway, name: str, group: Group, folder: str | None) -> R
             ]
         },
     }
+    return typed("config.cluster.v3.Cluster", **told, **_places(gateway, name, group, folder))
+
+
+def _places(gateway: Gateway, name: str, group: Group, folder: str | None) -> dict[str, Any]:
+    """Where the servers of a group are, and how Envoy learns it."""
     if is_of_addresses(group) and folder is not None:
         source = {"path": f"{folder}/{endpoints_file(name)}", "watched_directory": {"path": folder}}
-        told["type"] = "EDS"
-        told["eds_cluster_config"] = {
-            "eds_config": {"path_config_source": source, "resource_api_version": "V3"}
-        }
-    else:
-        if is_of_addresses(group):
-            told["type"] = "STATIC"
-        else:
-            lookup = typed(
-                "extensions.clusters.dns.v3.DnsCluster",
-                dns_refresh_rate=seconds(gateway.health_every_s),
-                dns_lookup_family="ALL",
-            )
-            told["cluster_type"] = {"name": "envoy.clusters.dns", "typed_config": lookup}
-        told["load_assignment"] = _assignment(name, group.upstreams)
-    return typed("config.cluster.v3.Cluster", **told)
+        config = {"path_config_source": source, "resource_api_version": "V3"}
+        return {"type": "EDS", "eds_cluster_config": {"eds_config": config}}
+    assignment = {"load_assignment": _assignment(name, group.upstreams)}
+    if is_of_addresses(group):
+        return {"type": "STATIC", **assignment}
+    lookup = typed(
+        "extensions.clusters.dns.v3.DnsCluster",
+        dns_refresh_rate=seconds(gateway.health_every_s),
+        dns_lookup_family="ALL",
+    )
+    return {
+        "cluster_type": {"name": "envoy.clusters.dns", "typed_config": lookup},
+        **assignment,
+    }
 
 
 def _assignment(name: str, upstreams: Iterable[Upstream]) -> dict[str, Any]:
