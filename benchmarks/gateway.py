@@ -69,7 +69,7 @@ def gateway(effort: Effort) -> Section:
         text,
         ("who", "CPU µs/request", "p50 ms (the gateway: added)"),
         rows,
-        [Verdict(says, at_most(0), failed)],
+        [Verdict(says, at_most(0, "calls"), failed)],
         labels=1,
         data=[{"cpu_us": cpu, "p50_ms": p50, "answered": answered, "failed": failed}],
     )
