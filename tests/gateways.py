@@ -51,6 +51,7 @@ class Gateway:
             "bind": f"127.0.0.1:{port}",
             "metrics_bind": f"127.0.0.1:{metrics_port}",
         }
+        self._places |= {key: told[key] for key in self._places if key in told}
         self.address = self._places["bind"]
         self.url = f"http://{self.address}"
         self._log = folder / "gateway.log"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,16 @@ import pytest
 from foretell.app.gateway import envoy, reading, running
 from foretell.deploy.gateway.clusters import endpoints
 from foretell.deploy.gateway.files import files, whole
-from foretell.deploy.gateway.messages import Contents
+from foretell.deploy.gateway.messages import Contents, socket_address
 from foretell.deploy.gateway.plan import Gateway, Group, Strategy, Upstream
+from foretell.deploy.gateway.routes import routes
 from foretell.errors import BadSettings
 from tests.deploy.podman import ROOT
 from tests.gateways import toml
 
 HERE, THERE = Upstream("127.0.0.1", 8001), Upstream("127.0.0.1", 8002)
 KEY = "5d" * 16
+ADMIN = socket_address("127.0.0.1", 9901)
 
 
 def read(folder: Path, **told: Any) -> Gateway:
@@ -45,7 +49,7 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
         "upstreams: '127.0.0.1:8002' is no server",
         "there is no setting 'strateg'; did you mean 'strategy'?",
         'timeout_s is "long", but',
-        "rate_limit: requests_per_s is 0, but must be 1 or more",
+        "rate_limit: requests_per_s is 0, but must be from 1 to 1,000,000,000",
         "there is no setting 'rate_limit.bursts'; did you mean 'burst'?",
         "there is no setting 'groups.others.model'; did you mean 'models'?",
     ):
@@ -55,7 +59,17 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({}, "name at least one"),
+        ({}, "is empty"),
+        ({"access_log": True}, "name at least one"),
+        ({"upstreams": ["ftp://a:21"]}, "is no server"),
+        ({"upstreams": ["http://user:word@a:80"]}, "is no server"),
+        ({"upstreams": ["http://a b:80"]}, "is no server"),
+        ({"upstreams": ["http://a:80#x"]}, "is no server"),
+        ({"upstreams": ["http://[::1]:80", "http://[0:0:0:0:0:0:0:1]:80"]}, "named twice"),
+        ({"upstreams": ["http://a:80"], "drain_grace_s": float("inf")}, "from 0 to 3,600"),
+        ({"upstreams": ["http://a:80"], "timeout_s": float("nan")}, "timeout_s is nan"),
+        ({"upstreams": ["http://a:80"], "max_connections": 5 * 10**9}, "max_connections is"),
+        ({"upstreams": ["http://a:80"], "api_keys_file": "a\\u0000b"}, "cannot be read"),
         ({"upstreams": ["http://127.0.0.1:8001=3"]}, "only the strategy weighted"),
         ({"upstreams": ["http://127.0.0.1:8001"], "strategy": "weighted"}, "needs =WEIGHT"),
         ({"upstreams": ["http://127.0.0.1:8001=0"]}, "from 1 to 128"),
@@ -76,7 +90,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     tmp_path: Path, told: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(BadSettings, match=words):
-        read(tmp_path, **told)
+        reading.read_contents(read(tmp_path, **told))
 
 
 def test_what_the_docs_show_can_be_used(tmp_path: Path) -> None:
@@ -116,6 +130,35 @@ def test_keys_that_cannot_be_used_are_refused(tmp_path: Path, text: str, words: 
         reading.read_keys(str(path))
 
 
+@pytest.mark.parametrize("text", [f"x = {'[' * 3000}", f"x = {'1' * 5001}", "x = "])
+def test_what_is_no_toml_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    with pytest.raises(BadSettings, match="is not TOML"):
+        reading.read(path, {})
+
+
+def test_models_go_before_paths_and_long_paths_before_short_ones() -> None:
+    groups = {
+        "all": Group((HERE,), prefixes=("/",)),
+        "one": Group((HERE,), prefixes=("/v1",)),
+        "fraud": Group((THERE,), models=("fraud",)),
+    }
+    found = routes(Gateway(groups=groups))["virtual_hosts"][0]["routes"]
+    order = [route["route"]["cluster"] for route in found if "route" in route]
+    assert order == ["fraud"] * 4 + ["one", "all"]
+
+
+def test_what_a_killed_gateway_left_is_removed(tmp_path: Path, monkeypatch: Any) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    for number in (gone.pid, os.getpid()):
+        (tmp_path / f"{running.PREFIX}{number}-x").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    running._sweep()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{running.PREFIX}{os.getpid()}-x"]
+
+
 def test_new_servers_come_beside_the_old_ones_first() -> None:
     """Envoy asks a new one whether it is well; without the others, nobody would answer then."""
     found = endpoints(Gateway((THERE,)), Gateway((HERE,)))["default"]
@@ -129,7 +172,7 @@ def test_new_servers_come_beside_the_old_ones_first() -> None:
 def test_keys_are_read_by_nobody_else(tmp_path: Path) -> None:
     contents = Contents({"shop": KEY})
     gateway = Gateway((HERE,), api_keys_file="keys")
-    texts = files(gateway, "/etc/x", admin_port=9901, contents=contents)
+    texts = files(gateway, "/etc/x", admin=ADMIN, contents=contents)
     running.write(texts, tmp_path)
     assert [name for name, text in texts.items() if KEY in text] == ["listeners.json"]
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
@@ -137,7 +180,7 @@ def test_keys_are_read_by_nobody_else(tmp_path: Path) -> None:
 
 def test_envoy_judges_all_of_it(tmp_path: Path) -> None:
     """A file that names others would be taken whatever stood in them."""
-    text = whole(Gateway((HERE,)), admin_port=9901, contents=Contents({}))
+    text = whole(Gateway((HERE,)), admin=ADMIN, contents=Contents({}))
     for kind in ("clusters", "listeners"):
         told = json.loads(text)
         told["static_resources"][kind][-1]["no_such_field"] = 1
@@ -166,11 +209,12 @@ def test_envoy_takes_every_file(tmp_path: Path, strategy: Strategy) -> None:
         groups={"others": {"models": ["a.b"], "prefixes": ["/"], "upstreams": ["http://c:1"]}},
     )
     path = tmp_path / "envoy.json"
-    path.write_text(running.judged(gateway, 9901))
+    path.write_text(running.rendered(gateway))
     words = [envoy.program(), "--mode", "validate", "-c", str(path), "--log-level", "warning"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
     assert not re.search("[Dd]eprecated", done.stderr), done.stderr
-    texts = running.render(gateway, tmp_path, 9901)
+    contents = reading.read_contents(gateway)
+    texts = files(gateway, str(tmp_path), admin=ADMIN, contents=contents)
     assert json.loads(texts["clusters.json"])["resources"][0]["name"] == "canary"
     assert set(texts) == {
         "endpoints-default.json",

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,7 @@ class TestLimits:
             assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
             large = predict(at, {"features": [0.0] * 500})
             assert (large.status_code, large.json()["code"]) == (413, "too_large")
+            assert _status_of_length(at, 2**63) == 413
             assert predict(at).status_code == 200
 
     def test_a_client_that_asks_too_often_waits(self, urls: list[str], tmp_path: Path) -> None:
@@ -251,6 +254,46 @@ class TestLimits:
             keys.write_text(f"shop {other}\n")
             until(lambda: predict(at, **{"x-api-key": other}).status_code == 200)
             assert predict(at, **{"x-api-key": KEY}).status_code == 401
+
+
+def _status_of_length(at: Gateway, size: int) -> int:
+    """What a request is answered that says it is so long."""
+    link = http.client.HTTPConnection(at.address, timeout=30)
+    link.putrequest("POST", "/predict")
+    link.putheader("content-length", str(size))
+    link.endheaders()
+    status = link.getresponse().status
+    link.close()
+    return status
+
+
+def test_only_the_gateway_says_who_asks(tmp_path: Path) -> None:
+    """A server that believes `x-client` must not hear it from a client."""
+    came: list[str | None] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            came.append(self.headers["x-client"])
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with gateway(tmp_path, upstreams=[f"http://127.0.0.1:{server.server_port}"]) as at:
+                at.until_healthy(1)
+                came.clear()
+                reply = httpx.get(f"{at.url}/health/ready", headers={"x-client": "root"})
+                assert reply.status_code == 200
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "root" not in came
 
 
 @pytest.fixture(scope="module")
@@ -399,6 +442,38 @@ class TestChanges:
             until(lambda: "nothing was changed" in at.log)
             assert "'ftp://nowhere' is no server" in at.log
             assert predict(at).status_code == 200
+
+    def test_nobody_is_let_in_by_settings_that_are_gone(
+        self, urls: list[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "keys").write_text(f"shop {KEY}\n")
+        with gateway(tmp_path, upstreams=urls, api_keys_file="keys") as at:
+            at.until_healthy(3)
+            for said, spoil in (
+                ("is empty", lambda: at.config.write_text("")),
+                ("everybody might ask", lambda: at.write({"upstreams": urls})),
+                ("cannot be read", at.config.unlink),
+            ):
+                spoil()
+                until(lambda said=said: said in at.log, lambda: at.log)  # type: ignore[misc]
+                assert predict(at).status_code == 401
+                assert predict(at, **{"x-api-key": KEY}).status_code == 200
+
+    def test_what_envoy_refuses_is_taken_back(self, urls: list[str], tmp_path: Path) -> None:
+        with gateway(tmp_path, upstreams=urls) as at, socket.create_server(("127.0.0.1", 0)) as one:
+            at.until_healthy(3)
+            taken = f"127.0.0.1:{one.getsockname()[1]}"
+            at.write({"upstreams": urls, "timeout_s": 0.5, "metrics_bind": taken})
+            until(lambda: "nothing was changed" in at.log, lambda: at.log)
+            assert at.healthy() == 3  # where it was told before
+            assert predict(at, SLOW).status_code == 200  # without that limit
+
+    def test_two_gateways_do_not_share_an_address(self, urls: list[str], tmp_path: Path) -> None:
+        (other := tmp_path / "other").mkdir()
+        with gateway(tmp_path, upstreams=urls) as at:
+            second = Gateway(other, {"upstreams": urls, "bind": at.address})
+            assert second.process.wait(60) == 1
+            assert "is the port taken?" in second.log
 
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
     def test_a_server_that_goes_loses_no_call(

@@ -8,9 +8,6 @@ import typer
 
 from foretell.app.terminal import Quiet, stderr
 
-ADMIN_PORT = 9901
-"""Where an Envoy of one's own is administered, on 127.0.0.1."""
-
 
 def gateway(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     upstream: Annotated[
@@ -59,7 +56,7 @@ def gateway(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         "metrics_bind": metrics_bind,
         "timeout_s": timeout,
     }
-    flags = {name: value for name, value in given.items() if value}
+    flags = {name: value for name, value in given.items() if value not in (None, [])}
     _carry_out(config, flags, threads=None if render_only else threads, quiet=quiet)
 
 
@@ -72,6 +69,9 @@ def _carry_out(
     from foretell.telemetry import logs
 
     logs.configure("info", pretty=logs.is_pretty("auto"), values=False)
+
+    if config is None and Path(reading.CONFIG_FILE).is_file():
+        config = Path(reading.CONFIG_FILE)
 
     def read() -> Gateway:
         return reading.read(config, flags)
@@ -86,7 +86,6 @@ def _carry_out(
             stderr.print(f"  {name}: {servers} ({group.strategy})", markup=False)
 
     if threads is None:
-        typer.echo(running.judged(read(), ADMIN_PORT), nl=False)
+        typer.echo(running.rendered(read()), nl=False)
         return
-    at = config or Path(reading.CONFIG_FILE)
-    running.run(read, at if at.is_file() else None, threads=threads, told=told)
+    running.run(read, config, threads=threads, told=told)

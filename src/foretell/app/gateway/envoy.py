@@ -6,6 +6,7 @@ import ctypes
 import http.client
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -13,8 +14,11 @@ from pathlib import Path
 
 from foretell.errors import BadSettings, MissingExtra, StartFailed
 
+DRAIN_S = 30
+"""How long connections live on when who may come in is changed, in seconds."""
 _SIGNAL_AT_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG
 _VALIDATION_S = 60.0
+_LONGEST = 800
 
 
 def program() -> str:
@@ -37,8 +41,8 @@ def validate(envoy: str, bootstrap: Path) -> None:
         words, capture_output=True, text=True, check=False, timeout=_VALIDATION_S
     )
     if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines()
-        raise BadSettings(f"Envoy does not take this: {told[-1] if told else done.returncode}")
+        told = " ".join((done.stderr or done.stdout).split())
+        raise BadSettings(f"Envoy does not take this: {told[-_LONGEST:] or done.returncode}")
 
 
 def start(envoy: str, bootstrap: Path, *, threads: int) -> subprocess.Popen[bytes]:
@@ -51,6 +55,8 @@ def start(envoy: str, bootstrap: Path, *, threads: int) -> subprocess.Popen[byte
 
     words = [envoy, "-c", str(bootstrap), "--log-level", "warning", "--disable-hot-restart"]
     words += ["--concurrency", str(threads)]
+    # Whoever was let in by former keys is told to leave at once, and is out after this.
+    words += ["--drain-time-s", str(DRAIN_S), "--drain-strategy", "immediate"]
     # Signals to the whole group, as of a keyboard, are answered by who started it.
     return subprocess.Popen(  # noqa: S603 - the program that was found
         words,
@@ -59,9 +65,22 @@ def start(envoy: str, bootstrap: Path, *, threads: int) -> subprocess.Popen[byte
     )
 
 
-def ask(admin_port: int, method: str, path: str) -> tuple[int, str]:
+class _Administration(http.client.HTTPConnection):
+    """A connection to the socket `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("envoy", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(admin: Path, method: str, path: str) -> tuple[int, str]:
     """What Envoy's administration answers. Raises OSError when it does not."""
-    link = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=5)
+    link = _Administration(admin)
     try:
         link.request(method, path)
         reply = link.getresponse()
@@ -70,18 +89,18 @@ def ask(admin_port: int, method: str, path: str) -> tuple[int, str]:
         link.close()
 
 
-def is_ready(admin_port: int) -> bool:
+def is_ready(admin: Path) -> bool:
     """Whether it listens everywhere it should."""
     try:
-        return ask(admin_port, "GET", "/ready")[0] == 200
+        return ask(admin, "GET", "/ready")[0] == 200
     except (OSError, http.client.HTTPException):
         return False
 
 
-def well(admin_port: int) -> set[tuple[str, str]]:
+def well(admin: Path) -> set[tuple[str, str]]:
     """The servers that it takes for ready, each with the name of its group."""
     try:
-        _, told = ask(admin_port, "GET", "/clusters")
+        _, told = ask(admin, "GET", "/clusters")
     except (OSError, http.client.HTTPException):
         return set()
     lines = (line.split("::") for line in told.splitlines())
@@ -90,10 +109,10 @@ def well(admin_port: int) -> set[tuple[str, str]]:
     return {(parts[0], "::".join(parts[1:-2])) for parts in found}
 
 
-def refused_updates(admin_port: int) -> int:
+def refused_updates(admin: Path) -> int:
     """How many changed files it did not take since it started. Raises StartFailed."""
     try:
-        _, told = ask(admin_port, "GET", "/stats?filter=update_rejected&usedonly")
+        _, told = ask(admin, "GET", "/stats?filter=update_rejected&usedonly")
     except (OSError, http.client.HTTPException) as error:
         raise StartFailed(f"Envoy does not answer: {error}") from error
     return sum(int(line.rpartition(": ")[2]) for line in told.splitlines() if ": " in line)

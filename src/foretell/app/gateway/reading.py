@@ -34,8 +34,6 @@ def read(config: Path | None, flags: Mapping[str, Any]) -> Gateway:
 
     Raises BadSettings with all that is wrong, each with its place.
     """
-    if config is None and Path(CONFIG_FILE).is_file():
-        config = Path(CONFIG_FILE)
     told = {} if config is None else _from_file(config)
     told = _absolute(told, Path() if config is None else config.parent) | dict(flags)
     wrong = _unknown(told, Gateway, "")
@@ -95,14 +93,17 @@ def read_keys(path: str | None) -> dict[str, str]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # of no text, of no name
+        raise BadSettings(f"{str(path)!r} cannot be read: {error}") from error
 
 
 def _from_file(config: Path) -> dict[str, Any]:
+    text = _text(config)
+    if not text.strip():
+        raise BadSettings(f"{config} is empty")
     try:
-        return tomllib.loads(_text(config))
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise BadSettings(f"{config} is not TOML: {error}") from error
 
 

@@ -173,6 +173,7 @@ def _secure(group: Group, authorities: dict[str, str]) -> dict[str, Any]:
     ]
     context = typed(
         "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        auto_host_sni=not is_of_addresses(group),
         common_tls_context={
             "validation_context": {
                 "trusted_ca": authorities,

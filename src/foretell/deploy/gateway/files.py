@@ -7,7 +7,7 @@ from typing import Any
 
 from foretell.deploy.gateway.clusters import clusters, endpoints, endpoints_file
 from foretell.deploy.gateway.listeners import listeners
-from foretell.deploy.gateway.messages import Contents, Resource, socket_address, typed
+from foretell.deploy.gateway.messages import Contents, Resource, typed
 from foretell.deploy.gateway.plan import Gateway
 from foretell.deploy.gateway.routes import routes
 
@@ -19,7 +19,7 @@ def files(
     gateway: Gateway,
     folder: str,
     *,
-    admin_port: int,
+    admin: dict[str, Any],
     contents: Contents,
     earlier: Gateway | None = None,
 ) -> dict[str, str]:
@@ -35,7 +35,7 @@ def files(
     found["clusters.json"] = _answered(clusters(gateway, folder, contents))
     found["routes.json"] = _answered([routes(gateway)])
     found["listeners.json"] = _answered(listeners(gateway, folder, contents))
-    bootstrap = _bootstrap(gateway, admin_port)
+    bootstrap = _bootstrap(gateway, admin)
     bootstrap["dynamic_resources"] = {
         "cds_config": _watched(folder, "clusters.json"),
         "lds_config": _watched(folder, "listeners.json"),
@@ -44,9 +44,9 @@ def files(
     return found
 
 
-def whole(gateway: Gateway, *, admin_port: int, contents: Contents) -> str:
+def whole(gateway: Gateway, *, admin: dict[str, Any], contents: Contents) -> str:
     """All of it in one file, which follows no changes: Envoy judges only what is there at once."""
-    bootstrap = _bootstrap(gateway, admin_port)
+    bootstrap = _bootstrap(gateway, admin)
     static = bootstrap["static_resources"]
     static["clusters"] += map(_untyped, clusters(gateway, None, contents))
     static["listeners"] = [*map(_untyped, listeners(gateway, None, contents))]
@@ -57,19 +57,13 @@ def _untyped(resource: Resource) -> dict[str, Any]:
     return {key: part for key, part in resource.items() if key != "@type"}
 
 
-def _bootstrap(gateway: Gateway, admin_port: int) -> dict[str, Any]:
+def _bootstrap(gateway: Gateway, admin: dict[str, Any]) -> dict[str, Any]:
     administration = {
         "name": ADMINISTRATION,
         "connect_timeout": "1s",
         "load_assignment": {
             "cluster_name": ADMINISTRATION,
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {"endpoint": {"address": socket_address("127.0.0.1", admin_port)}}
-                    ]
-                }
-            ],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": admin}}]}],
         },
     }
     most = {
@@ -81,7 +75,7 @@ def _bootstrap(gateway: Gateway, admin_port: int) -> dict[str, Any]:
     }
     return {
         "node": {"id": "foretell-gateway", "cluster": "foretell"},
-        "admin": {"address": socket_address("127.0.0.1", admin_port)},
+        "admin": {"address": admin},
         "static_resources": {"clusters": [administration]},
         "overload_manager": {"resource_monitors": [most]},
     }

@@ -27,8 +27,21 @@ from foretell.deploy.gateway.routes import routes
 
 BUFFER_BYTES = 2**20
 """Bodies up to this size are kept until their answer begins, and can be sent again."""
+IDLE_S = 300.0
+"""A call of which no byte came or went for so long is ended, if its limit is not higher."""
+_CLIENT = "x-client"
+# Only the gateway says who asks.
+_NOBODYS_CLIENT = {
+    "name": "envoy.http.early_header_mutation.header_mutation",
+    "typed_config": typed(
+        "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[{"remove": _CLIENT}],
+    ),
+}
 _KEY_HEADERS = ("x-api-key", "authorization")
 _STREAMS = 256
+# Who has an address of IPv6 has 2^64 of them.
+_ONE_CLIENT = {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}
 # What a refusal of the gateway's own means, by status.
 _SAYS = {
     401: ("unauthenticated", "the gateway does not know who asks: no key or token, or a wrong one"),
@@ -53,6 +66,7 @@ def listeners(gateway: Gateway, folder: str | None, contents: Contents) -> list[
             "config.listener.v3.Listener",
             name="predictions",
             address=socket_address(host, port),
+            enable_reuse_port=False,  # a second gateway must not get a share of the connections
             per_connection_buffer_limit_bytes=BUFFER_BYTES,
             filter_chains=[chain],
         )
@@ -82,10 +96,12 @@ def _http(gateway: Gateway, folder: str | None, contents: Contents) -> dict[str,
         use_remote_address=True,
         preserve_external_request_id=True,
         normalize_path=True,
+        merge_slashes=True,
+        early_header_mutation_extensions=[_NOBODYS_CLIENT],
         server_header_transformation="PASS_THROUGH",
         common_http_protocol_options={"idle_timeout": "3600s"},
         request_headers_timeout="10s",
-        stream_idle_timeout="300s",
+        stream_idle_timeout=seconds(max(IDLE_S, gateway.timeout_s or 0)),
         http2_protocol_options={"max_concurrent_streams": _STREAMS},
         local_reply_config=_refusals(),
         access_log=[_log(everything=gateway.access_log)],
@@ -164,7 +180,7 @@ def _api_keys(keys: Mapping[str, str]) -> dict[str, Any]:
         "ApiKeyAuth",
         credentials=[{"key": key, "client": name} for name, key in sorted(keys.items())],
         key_sources=[{"header": name} for name in _KEY_HEADERS],
-        forwarding={"header": "x-client", "hide_credentials": True},
+        forwarding={"header": _CLIENT, "hide_credentials": True},
     )
 
 
@@ -175,7 +191,7 @@ def _jwt(jwt: Jwt, contents: Contents) -> dict[str, Any]:
         "local_jwks": contents.of(jwt.jwks_file),
         "clock_skew_seconds": jwt.leeway_s,
         "require_expiration": True,
-        "claim_to_headers": [{"header_name": "x-client", "claim_name": "sub"}],
+        "claim_to_headers": [{"header_name": _CLIENT, "claim_name": "sub"}],
     }
     rules = [
         {"match": _open_paths()},
@@ -203,8 +219,8 @@ def _rate_limit(limit: RateLimit) -> dict[str, Any]:
         token_bucket=endless,
         filter_enabled={**always, "runtime_key": "rate_limit.enabled"},
         filter_enforced={**always, "runtime_key": "rate_limit.enforced"},
-        rate_limits=[{"actions": [{"remote_address": {}}]}],
-        descriptors=[{"entries": [{"key": "remote_address"}], "token_bucket": bucket}],
+        rate_limits=[{"actions": [{"masked_remote_address": _ONE_CLIENT}]}],
+        descriptors=[{"entries": [{"key": "masked_remote_address"}], "token_bucket": bucket}],
         max_dynamic_descriptors=limit.clients,
         rate_limited_as_resource_exhausted=True,
         response_headers_to_add=[{"header": {"key": "retry-after", "value": "1"}}],
@@ -250,5 +266,6 @@ def _metrics(host: str, port: int) -> Resource:
         "config.listener.v3.Listener",
         name="metrics",
         address=socket_address(host, port),
+        enable_reuse_port=False,
         filter_chains=[{"filters": [http]}],
     )

@@ -44,6 +44,11 @@ def seconds(number: float) -> str:
     return f"{number:.9f}".rstrip("0").rstrip(".") + "s"
 
 
+def pipe(path: str) -> dict[str, Any]:
+    """A socket in a folder, for its owner alone."""
+    return {"pipe": {"path": path, "mode": 0o600}}
+
+
 def socket_address(host: str, port: int) -> dict[str, Any]:
     """Where somebody listens."""
     return {"socket_address": {"address": host, "port_value": port}}

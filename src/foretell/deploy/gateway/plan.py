@@ -17,11 +17,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
-from urllib.parse import urlsplit
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _HEADER = re.compile(r"[A-Za-z0-9-]+(=.*)?")
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9_.-]+))(?::(?P<port>\d{1,5}))?/?"
+)
 _PORTS = {"http": 80, "https": 443}
+_PORTS_END = 65536
+# What a number may be: the least and the most.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "timeout_s": (0.001, 86_400),
+    "connect_timeout_s": (0.001, 60),
+    "health_every_s": (0.05, 3600),
+    "drain_grace_s": (0, 3600),
+    "max_body_bytes": (1, 2**62),
+    "max_connections": (1, 2**31 - 1),
+    "requests_per_s": (1, 10**9),
+    "burst": (0, 10**9),
+    "clients": (1, 10**7),
+    "leeway_s": (0, 3600),
+    "percent": (0, 100),
+}
 DEFAULT = "default"
 """The group of what no other group claims."""
 
@@ -56,19 +73,17 @@ class Upstream:
     def of(cls, told: str) -> Self:
         """That of `http(s)://HOST[:PORT][=WEIGHT]`. Raises ValueError."""
         url, equals, weight = told.partition("=")
-        parts = urlsplit(url)
-        try:
-            port = parts.port or _PORTS[parts.scheme]
-        except (KeyError, ValueError):
-            port = 0
-        if not parts.hostname or not port or parts.path not in ("", "/") or parts.query:
+        found = _URL.fullmatch(url.lower())
+        host = "" if found is None else _host(found["v6"] or found["host"])
+        port = 0 if found is None else int(found["port"] or _PORTS[found["scheme"]])
+        if found is None or not host or not 0 < port < _PORTS_END:
             raise ValueError(
                 f"{told!r} is no server; take http://HOST:PORT or https://HOST:PORT, "
                 "with =WEIGHT behind it for the strategy weighted"
             )
         if equals and not (weight.isdigit() and 1 <= int(weight) <= 128):
             raise ValueError(f"{told!r}: a weight is a whole number from 1 to 128")
-        return cls(parts.hostname, port, parts.scheme == "https", int(weight) if equals else None)
+        return cls(host, port, found["scheme"] == "https", int(weight) if equals else None)
 
     @property
     def is_address(self) -> bool:
@@ -129,8 +144,7 @@ class Canary:
     strategy: Strategy = Strategy.ROUND_ROBIN
 
     def __post_init__(self) -> None:
-        if not 0 <= self.percent <= 100:
-            raise ValueError(f"percent is {self.percent}, but must be from 0 to 100")
+        _refuse_beyond(self, "percent")
         if self.header is not None and not _HEADER.fullmatch(self.header):
             raise ValueError(f"header is {self.header!r}; take NAME or NAME=VALUE")
         if not self.percent and self.header is None:
@@ -151,9 +165,7 @@ class RateLimit:
     clients: int = 10_000
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_s", "clients"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more")
+        _refuse_beyond(self, "requests_per_s", "burst", "clients")
         if self.burst and self.burst < self.requests_per_s:
             raise ValueError("burst is less than requests_per_s; leave it out, or raise it")
 
@@ -177,6 +189,7 @@ class Jwt:
     leeway_s: int = 60
 
     def __post_init__(self) -> None:
+        _refuse_beyond(self, "leeway_s")
         if not self.issuer or not self.audiences:
             raise ValueError("a token is for somebody: give issuer and audiences")
 
@@ -210,11 +223,10 @@ class Gateway:
             told = getattr(self, name)
             if told is not None:
                 place_of(told)
-        for name in ("connect_timeout_s", "health_every_s", "max_body_bytes", "max_connections"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be more than 0")
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise ValueError("timeout_s must be more than 0; leave it out for none")
+        _refuse_beyond(self, "connect_timeout_s", "health_every_s", "drain_grace_s")
+        _refuse_beyond(self, "max_body_bytes", "max_connections")
+        if self.timeout_s is not None:
+            _refuse_beyond(self, "timeout_s")
         if self.api_keys_file is not None and self.jwt is not None:
             raise ValueError("api_keys_file and jwt both say who may ask; take one of them")
         for name, group in self.groups.items():
@@ -223,7 +235,8 @@ class Gateway:
             if not group.models and not group.prefixes:
                 raise ValueError(f"nothing goes to the group {name}; give it models or prefixes")
         _refuse_twice((name, group.models) for name, group in self.groups.items())
-        _refuse_twice((name, group.prefixes) for name, group in self.groups.items())
+        prefixes = ((name, group.prefixes) for name, group in self.groups.items())
+        _refuse_twice((name, tuple(one.rstrip("/") for one in told)) for name, told in prefixes)
         if not self.upstreams and (self.canary or not self.groups):
             raise ValueError("there is no server; name at least one: --upstream http://HOST:PORT")
         secure = any(group.secure for group in self.all_groups().values())
@@ -253,6 +266,21 @@ def place_of(told: str) -> tuple[str, int]:
             f"{told!r}: the gateway listens on an address, not a name; take 0.0.0.0 for all"
         ) from None
     return host, int(port)
+
+
+def _host(told: str) -> str:
+    """A name, or an address as it is written shortest; empty when it is none."""
+    try:
+        return str(ipaddress.ip_address(told))
+    except ValueError:
+        return "" if ":" in told else told
+
+
+def _refuse_beyond(told: object, *names: str) -> None:
+    for name in names:
+        value, (least, most) = getattr(told, name), _BOUNDS[name]
+        if not least <= value <= most:  # NaN is not either
+            raise ValueError(f"{name} is {value}, but must be from {least:,} to {most:,}")
 
 
 def _refuse_twice(claims: Iterable[tuple[str, tuple[str, ...]]]) -> None:

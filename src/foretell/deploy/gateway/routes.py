@@ -2,8 +2,8 @@
 
 Rules:
 
-1. A group's own paths come first, longer ones before shorter ones; then what carries the canary's
-   header; then the rest, of which the canary has its share.
+1. The models of groups come first, then their paths, longer ones before shorter ones; then what
+   carries the canary's header; then the rest, of which the canary has its share.
 2. A body that says that it is too large is refused before it is read.
 """
 
@@ -16,7 +16,6 @@ from foretell.deploy.gateway.messages import Resource, seconds, typed
 from foretell.deploy.gateway.plan import DEFAULT, Gateway, Group, Retries, Strategy
 
 NAME = "routes"
-_HUGE = 2**63 - 1
 _RETRIES = {
     Retries.ALL: "connect-failure,refused-stream,reset,unavailable,retriable-status-codes",
     Retries.UNSENT: "connect-failure,refused-stream",
@@ -26,10 +25,14 @@ _RETRIES = {
 def routes(gateway: Gateway) -> Resource:
     """The table of routes."""
     found = [_too_large(gateway)]
-    for name, group in gateway.groups.items():
-        found += [_route(gateway, match, name, group) for match in _claims(group)]
-    found.sort(key=lambda route: -len(str(route["match"].get("path_separated_prefix", ""))))
-    found.sort(key=lambda route: "direct_response" not in route)
+    for claims in (_models, _prefixes):
+        own = [
+            _route(gateway, match, name, group)
+            for name, group in gateway.groups.items()
+            for match in claims(group)
+        ]
+        own.sort(key=lambda route: -len(route["match"].get("path_separated_prefix", "")))
+        found += own
     canary = gateway.canary
     if canary is not None and canary.header is not None:
         match = {"prefix": "/", "headers": [_header(canary.header)]}
@@ -45,12 +48,15 @@ def routes(gateway: Gateway) -> Resource:
     return typed("config.route.v3.RouteConfiguration", name=NAME, virtual_hosts=[host])
 
 
-def _claims(group: Group) -> list[dict[str, Any]]:
-    """What goes to a group: paths, those of its models, and gRPC calls that name one of them."""
+def _prefixes(group: Group) -> list[dict[str, Any]]:
+    """The paths that go to a group."""
+    whole = (prefix.rstrip("/") for prefix in group.prefixes)
+    return [{"path_separated_prefix": one} if one else {"prefix": "/"} for one in whole]
+
+
+def _models(group: Group) -> list[dict[str, Any]]:
+    """The paths of a group's models, and gRPC calls that name one of them."""
     found: list[dict[str, Any]] = []
-    for prefix in group.prefixes:
-        whole = prefix.rstrip("/")
-        found.append({"path_separated_prefix": whole} if whole else {"prefix": "/"})
     for model in group.models:
         found += [
             {"path_separated_prefix": f"{root}/{model}"} for root in ("/models", "/v2/models")
@@ -69,9 +75,11 @@ def _header(told: str) -> dict[str, Any]:
 
 
 def _too_large(gateway: Gateway) -> dict[str, Any]:
-    beyond = {"start": gateway.max_body_bytes + 1, "end": _HUGE}
+    told = {"name": "content-length", "present_match": True}
+    fitting = {"start": 0, "end": gateway.max_body_bytes + 1}
+    beyond = {"name": "content-length", "range_match": fitting, "invert_match": True}
     return {
-        "match": {"prefix": "/", "headers": [{"name": "content-length", "range_match": beyond}]},
+        "match": {"prefix": "/", "headers": [told, beyond]},
         "direct_response": {"status": 413},
     }
 
