@@ -119,6 +119,6 @@ def _key_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         found = sent.strip()
     if not found:
         raise Unauthenticated(
-            "a key is needed here; send it as Authorization: Bearer KEY, or as X-API-Key"
+            "a key or token is needed here; send it as Authorization: Bearer KEY, or as X-API-Key"
         )
     return found
