@@ -162,6 +162,8 @@ class Settings(Readable):
     jwt_jwks: access.JwtJwks = None
     jwt_scope_claim: access.JwtScopeClaim = "scope"
     jwt_leeway_s: access.JwtLeewayS = 30.0
+    rate_limit: access.RateLimit = None
+    rate_burst: access.RateBurst = None
     executor: Annotated[
         tuple[str, ...],
         Field(

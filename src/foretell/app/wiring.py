@@ -1,5 +1,6 @@
 """Wiring puts the rooms together: packages, fleet, data plane, door."""
 
+import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from foretell.telemetry.metrics import Metrics
 from foretell.transports.asgi.access.gate import Gate
 from foretell.transports.asgi.access.jwks import SigningKeys
 from foretell.transports.asgi.access.keyring import Keyring
+from foretell.transports.asgi.access.rates import Rates
 from foretell.transports.asgi.access.tokens import Terms, Tokens, credentials
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits, grpc_door
@@ -73,9 +75,11 @@ def _gate_of(settings: Settings, default_model: str | None) -> Gate | None:
             settings.jwt_scope_claim,
         )
         tokens = Tokens(SigningKeys(settings.jwt_jwks), terms)
-    if keys is None and tokens is None:
-        return None
-    return Gate(credentials(keys, tokens), default_model)
+    known = credentials(keys, tokens) if keys or tokens else None
+    rates = None
+    if settings.rate_limit is not None:
+        rates = Rates(settings.rate_limit, settings.rate_burst or math.ceil(settings.rate_limit))
+    return Gate(known, default_model, rates) if known or rates else None
 
 
 def build(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Protocol
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from foretell.transports.asgi.access.jwks import refuse_place
 
@@ -20,6 +20,11 @@ def _jwks_place(value: str | None) -> str | None:
     if value is not None:
         refuse_place(value)
     return value
+
+
+def _without_per_second(value: object) -> object:
+    """`100/s` is said, too."""
+    return value.removesuffix("/s") if isinstance(value, str) else value
 
 
 KeysFile = Annotated[
@@ -45,6 +50,15 @@ JwtScopeClaim = Annotated[
 JwtLeewayS = Annotated[
     float, Field(ge=0, le=300, description="How far clocks of issuers may be off")
 ]
+RateLimit = Annotated[
+    float | None,
+    BeforeValidator(_without_per_second),
+    Field(gt=0, le=1e6, description="Requests a second of each client, as each worker counts them"),
+]
+RateBurst = Annotated[
+    int | None,
+    Field(ge=1, le=10**6, description="Requests of a client at once after a pause; a second's"),
+]
 CertFile = Annotated[Path | None, Field(description="A PEM certificate chain: serve over TLS")]
 KeyFile = Annotated[Path | None, Field(description="The certificate's PEM private key")]
 ClientCaFile = Annotated[
@@ -69,6 +83,10 @@ class Chosen(Protocol):
     @property
     def jwt_jwks(self) -> str | None: ...
     @property
+    def rate_limit(self) -> float | None: ...
+    @property
+    def rate_burst(self) -> int | None: ...
+    @property
     def certfile(self) -> Path | None: ...
     @property
     def keyfile(self) -> Path | None: ...
@@ -89,6 +107,8 @@ def refuse_what_does_not_fit(chosen: Chosen) -> None:
                 f"model_control lets whoever reaches {others[0]} unload models; "
                 "give keys_file, too (foretell key new --admin makes a key)"
             )
+    if chosen.rate_burst is not None and chosen.rate_limit is None:
+        raise ValueError("rate_burst belongs to a rate_limit, which is missing")
     if (chosen.certfile is None) != (chosen.keyfile is None):
         missing_file = "certfile" if chosen.certfile is None else "keyfile"
         raise ValueError(f"TLS needs both certfile and keyfile; {missing_file} is missing")
