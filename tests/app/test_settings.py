@@ -101,6 +101,11 @@ def test_what_cannot_be_used_is_refused_with_the_fix(
     assert words in caught.value.message
 
 
+def test_tokens_guard_model_control_as_keys_do() -> None:
+    told = {"jwt_issuer": "x", "jwt_audience": "y", "jwt_jwks": "https://x/jwks"}
+    assert read({"bind": "0.0.0.0:1", "model_control": True, **told}).model_control
+
+
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="cannot be read"):
         Settings.read(config=tmp_path / "none.toml", environ={})
