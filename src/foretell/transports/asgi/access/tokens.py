@@ -77,7 +77,10 @@ class Tokens:
         jwt, terms = self._jwt, self._terms
         if not keys:
             self._keys.look_soon()
-            raise NotReady("the issuer's keys could not be read yet", retry_after_s=_AWAY_S)
+            raise NotReady(
+                "the keys of the issuer could not be read yet; try again in some seconds",
+                retry_after_s=_AWAY_S,
+            )
         if len(token) > _MOST_TOKEN_BYTES:
             raise Unauthenticated(
                 f"a token has at most {_MOST_TOKEN_BYTES} bytes; get a shorter one"
