@@ -44,7 +44,7 @@ ROOMS = {
     "runtimes": _room("core", FRAMEWORKS),
     "packing": _room("core runtimes", PACKING),
     "engine": _room("core runtimes", "fsspec msgspec numpy redis"),
-    "transports.asgi": _room("core", "starlette"),
+    "transports.asgi": _room("core", "jwt starlette"),
     "transports.rest": _room(
         f"{DOOR} transports.asgi", "fastapi fastapi_offline msgspec numpy starlette"
     ),

@@ -71,6 +71,12 @@ def test_one_string_may_name_several_addresses() -> None:
         ({"bind": ["a:70000"]}, "", {}, "is no address"),
         ({"certfile": "x"}, "", {}, "keyfile is missing"),
         ({"client_cafile": "x"}, "", {}, "client_cafile is for TLS"),
+        ({"rate_limit": "0/s"}, "", {}, "greater than 0"),
+        ({"rate_limit": "5/min"}, "", {}, "valid number"),
+        ({"rate_burst": "5"}, "", {}, "rate_limit, which is missing"),
+        ({"jwt_issuer": "x", "jwt_jwks": "x"}, "", {}, "jwt_audience is missing"),
+        ({"jwt_jwks": "http://idp.example/keys"}, "", {}, "take an https URL, or a file"),
+        ({"jwt_jwks": "ftp://localhost/keys"}, "", {}, "ftp is not read"),
         ({"bind": "0.0.0.0:1", "model_control": True}, "", {}, "give keys_file, too"),
         ({}, "workers = ", {}, "is not TOML"),
         ({}, "workers = true", {}, "workers is true (from foretell.toml), which it can't be"),
@@ -93,6 +99,11 @@ def test_what_cannot_be_used_is_refused_with_the_fix(
     with pytest.raises(BadSettings) as caught:
         read(flags, toml, **environ)
     assert words in caught.value.message
+
+
+def test_tokens_guard_model_control_as_keys_do() -> None:
+    told = {"jwt_issuer": "x", "jwt_audience": "y", "jwt_jwks": "https://x/jwks"}
+    assert read({"bind": "0.0.0.0:1", "model_control": True, **told}).model_control
 
 
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

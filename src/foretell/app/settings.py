@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from foretell.app.access import choices as access
 from foretell.core.field import spoken
 from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
@@ -30,9 +31,6 @@ PREFIX = "FORETELL_"
 CONFIG_FILE = "foretell.toml"
 TABLES = ("batch", "client", "loadtest")
 """The tables of the file, each for settings of their own; what stands outside is the server's."""
-
-# Nobody but this machine reaches these.
-_OWN_ADDRESSES = ("127.", "localhost:", "[::1]:", "unix:")
 
 # Kubernetes sets these in every pod when a Service is called "foretell".
 _SERVICE_VARIABLES = ("FORETELL_SERVICE_", "FORETELL_PORT")
@@ -158,10 +156,14 @@ class Settings(Readable):
         Field(min_length=1, max_length=100, description="Upper bounds of the buckets of times"),
     ] = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
     model_control: Annotated[bool, Field(description="Let requests load and unload models")] = False
-    keys_file: Annotated[
-        Path | None,
-        Field(description="A file of keys, one of which callers must send (foretell key new)"),
-    ] = None
+    keys_file: access.KeysFile = None
+    jwt_issuer: access.JwtIssuer = None
+    jwt_audience: access.JwtAudience = None
+    jwt_jwks: access.JwtJwks = None
+    jwt_scope_claim: access.JwtScopeClaim = "scope"
+    jwt_leeway_s: access.JwtLeewayS = 30.0
+    rate_limit: access.RateLimit = None
+    rate_burst: access.RateBurst = None
     executor: Annotated[
         tuple[str, ...],
         Field(
@@ -172,14 +174,9 @@ class Settings(Readable):
     threads: Annotated[
         int, Field(ge=1, le=1024, description="Threads a model's framework may use in each worker")
     ] = 1
-    certfile: Annotated[
-        Path | None, Field(description="A PEM certificate chain: serve over TLS")
-    ] = None
-    keyfile: Annotated[Path | None, Field(description="The certificate's PEM private key")] = None
-    client_cafile: Annotated[
-        Path | None,
-        Field(description="PEM authorities; clients need a certificate of theirs (mTLS)"),
-    ] = None
+    certfile: access.CertFile = None
+    keyfile: access.KeyFile = None
+    client_cafile: access.ClientCaFile = None
     drain_grace_s: Annotated[
         float,
         Field(
@@ -255,23 +252,8 @@ class Settings(Readable):
         return self
 
     @model_validator(mode="after")
-    def _guard_control(self) -> Settings:
-        if self.model_control and self.keys_file is None:
-            others = [address for address in self.bind if not address.startswith(_OWN_ADDRESSES)]
-            if others:
-                raise ValueError(
-                    f"model_control lets whoever reaches {others[0]} unload models; "
-                    "give keys_file, too (foretell key new --admin makes a key)"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _pair_tls_files(self) -> Settings:
-        if (self.certfile is None) != (self.keyfile is None):
-            missing = "certfile" if self.certfile is None else "keyfile"
-            raise ValueError(f"TLS needs both certfile and keyfile; {missing} is missing")
-        if self.client_cafile is not None and self.certfile is None:
-            raise ValueError("client_cafile is for TLS; certfile and keyfile are missing")
+    def _keep_safe(self) -> Settings:
+        access.refuse_what_does_not_fit(self)
         return self
 
 

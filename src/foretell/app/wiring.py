@@ -1,5 +1,6 @@
 """Wiring puts the rooms together: packages, fleet, data plane, door."""
 
+import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,10 @@ from foretell.engine.repository import Package
 from foretell.engine.switches import Switches
 from foretell.telemetry.metrics import Metrics
 from foretell.transports.asgi.access.gate import Gate
+from foretell.transports.asgi.access.jwks import SigningKeys
 from foretell.transports.asgi.access.keyring import Keyring
+from foretell.transports.asgi.access.rates import Rates
+from foretell.transports.asgi.access.tokens import Terms, Tokens, credentials
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.door import GrpcLimits, grpc_door
 from foretell.transports.rest.app import RestApp
@@ -60,10 +64,22 @@ def metrics_of(
 
 
 def _gate_of(settings: Settings, default_model: str | None) -> Gate | None:
-    """What callers must pass, if anything is asked of them. Raises BadSettings."""
-    if settings.keys_file is None:
-        return None
-    return Gate(Keyring(settings.keys_file).grant_of, default_model)
+    """What callers must pass, if anything is asked of them. Raises BadSettings, MissingExtra."""
+    keys = None if settings.keys_file is None else Keyring(settings.keys_file)
+    tokens = None
+    if settings.jwt_jwks and settings.jwt_issuer and settings.jwt_audience:
+        terms = Terms(
+            settings.jwt_issuer,
+            settings.jwt_audience,
+            settings.jwt_leeway_s,
+            settings.jwt_scope_claim,
+        )
+        tokens = Tokens(SigningKeys(settings.jwt_jwks), terms)
+    known = credentials(keys, tokens) if keys or tokens else None
+    rates = None
+    if settings.rate_limit is not None:
+        rates = Rates(settings.rate_limit, settings.rate_burst or math.ceil(settings.rate_limit))
+    return Gate(known, default_model, rates) if known or rates else None
 
 
 def build(

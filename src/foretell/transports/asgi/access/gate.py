@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from foretell.errors import Unauthenticated
 from foretell.transports.asgi.access.grants import Grant, Need
+from foretell.transports.asgi.access.rates import Rates
 
 GRANT = "foretell.grant"
 """Where a scope has what its caller may do; absent where nothing is asked of callers."""
@@ -84,18 +85,39 @@ def decided(path: str) -> tuple[Need, str | None] | None:
 
 
 class Gate:
-    """Lets callers pass whose key `grant_of` knows; paths without a model ask `default_model`."""
+    """Lets callers pass whom `grant_of` knows, anybody if it is None, as often as `rates` allow.
 
-    def __init__(self, grant_of: Callable[[bytes], Grant], default_model: str | None) -> None:
+    Paths without a model ask `default_model`.
+    """
+
+    def __init__(
+        self,
+        grant_of: Callable[[bytes], Grant] | None,
+        default_model: str | None,
+        rates: Rates | None = None,
+    ) -> None:
         self._grant_of = grant_of
         self._default = default_model
+        self._rates = rates
 
     def admit(self, path: str, scope: Scope) -> None:
-        """Let a request pass, with its grant. Raises Unauthenticated, Forbidden."""
+        """Let a request pass, with its grant. Raises Unauthenticated, Forbidden, Overloaded."""
         need, model = decided(path) or (Need.KEY, None)
         if need is Need.OPEN:
             return
-        grant = self._grant_of(_key_of(scope["headers"]))
+        rates = self._rates
+        if self._grant_of is None:
+            if rates is not None:
+                rates.count_stranger(scope)
+            return
+        try:
+            grant = self._grant_of(_key_of(scope["headers"]))
+        except Unauthenticated:
+            if rates is not None:
+                rates.count_stranger(scope)
+            raise
+        if rates is not None:
+            rates.count(grant)
         if need is Need.MODEL and model is None and path in ROUTES:
             model = self._default
         grant.refuse(need, model)
@@ -119,6 +141,6 @@ def _key_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         found = sent.strip()
     if not found:
         raise Unauthenticated(
-            "a key is needed here; send it as Authorization: Bearer KEY, or as X-API-Key"
+            "a key or token is needed here; send it as Authorization: Bearer KEY, or as X-API-Key"
         )
     return found

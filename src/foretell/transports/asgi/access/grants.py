@@ -35,22 +35,23 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one key allows: `models` None is all of them. Its name is no secret."""
+    """What one key or token allows: `models` None is all of them. Its name is no secret."""
 
     name: str
     models: frozenset[str] | None = None
     admin: bool = False
+    kind: str = "key"
 
     def refuse_other(self, model: str | None) -> None:
         """Raise Forbidden unless `model` may be asked; None stands for all models."""
         if self.models is not None and model not in self.models:
             what = "all models" if model is None else f"model {model!r}"
-            raise Forbidden(f"the key {self.name!r} is not for {what}; send one that is")
+            raise Forbidden(f"the {self.kind} {self.name!r} is not for {what}; send one that is")
 
     def refuse(self, need: Need, model: str | None) -> None:
         """Raise Forbidden unless this grant covers `need`, of `model` where that is known."""
         if need is Need.ADMIN and not self.admin:
-            raise Forbidden(f"the key {self.name!r} is no admin key, which this needs")
+            raise Forbidden(f"the {self.kind} {self.name!r} is no admin's, which this needs")
         if need is Need.EVERY_MODEL or (need in (Need.MODEL, Need.ADMIN) and model is not None):
             self.refuse_other(model)
 
