@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+COUNT ?= 200000
+SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -11,7 +13,7 @@ HELM := .helm/helm
 PACKAGES := catatonit prometheus prometheus-alertmanager redis-server wrk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv azurite packages containers helm demo check test lint bench peers clean
+.PHONY: help venv azurite packages containers helm demo check test fuzz audit lint bench peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,6 +61,14 @@ check: lint ## ruff, mypy and the fast tests: below 90 seconds
 test: lint azurite packages containers helm ## what check does, with all tests
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
+fuzz: venv ## send 200,000 spoilt bodies to all that reads them (COUNT=200000 SEED=1)
+	@$(BIN)/python -m tests.fuzzing.run $(COUNT) $(SEED)
+
+audit: venv ## ask PyPI for known weaknesses of what is installed; fails when it cannot tell
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet 'pip-audit>=2.10'; }
+	@$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
+	@.audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .audit/installed.txt
+
 bench: venv containers ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
 	@$(BIN)/python -m benchmarks.run
 
@@ -70,6 +80,6 @@ protos: venv ## make the descriptors of the gRPC messages from their .proto file
 peers: venv ## measure other model servers, too (installs some 4 GB into .bench on the first run)
 	@$(BIN)/python -m benchmarks.peers
 
-clean: ## remove what was made here: .venv, .azurite, .containers, .helm, .demo, .bench, caches
-	rm -rf $(VENV) .azurite .containers .helm .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+clean: ## remove what was made here: .venv, .azurite, .containers, .helm, .demo, .bench, .audit, caches
+	rm -rf $(VENV) .azurite .containers .helm .demo .bench .audit .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
