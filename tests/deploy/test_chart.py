@@ -78,6 +78,7 @@ def test_each_object_is_valid(stem: str, version: str) -> None:
             kubernetes_validate.validate(each, version, strict=True)
 
 
+@pytest.mark.slow
 def test_a_wrong_object_is_found() -> None:
     """The validators themselves: a key that no schema has."""
     for each in objects("everything"):

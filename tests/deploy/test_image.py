@@ -293,6 +293,7 @@ def test_a_build_that_fails_tells_what_the_builder_said(tmp_path: Path) -> None:
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_the_command_writes_and_reports(tmp_path: Path, wheel: Path) -> None:
     model = made_model(tmp_path / "models", numpy="2.0.1")
     words = ("image", tmp_path / "models", "--wheel", wheel, "-o", tmp_path / "image")

@@ -19,6 +19,8 @@ from foretell.loadtest.running import Outcome, Plan, Run
 from foretell.loadtest.sending.links import Place
 from tests.loadtest.stub import serving
 
+pytestmark = pytest.mark.slow  # each starts a server of HTTP/2
+
 MESSAGE = b"answered"
 OK = (("grpc-status", "0"),)
 Windows = dict[SettingCodes, int]

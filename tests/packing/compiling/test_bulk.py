@@ -146,6 +146,7 @@ def test_what_cannot_be_cut_is_told(name: str, words: str, tmp_path: Path) -> No
         drawn(name, tmp_path).form()
 
 
+@pytest.mark.slow
 def test_threads_answer_as_one_does(tmp_path: Path) -> None:
     made = drawn("tree with gaps", tmp_path)
     form = made.form()
@@ -221,6 +222,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_columns_of_every_kind_come_to_the_trees(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

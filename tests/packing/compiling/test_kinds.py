@@ -26,8 +26,6 @@ QUICK = (
     "tree with gaps",
     "forest",
     "boosting",
-    "lightgbm of categories",
-    "xgboost with gaps",
     "one-hot logistic",
 )
 """One kind of each way to compile: the rest wait for `make test`."""

@@ -48,6 +48,8 @@ def refuse(*given, **named):
 
 pickle.load = pickle.loads = pickle.Unpickler = refuse
 import foretell
+
+pytestmark = pytest.mark.slow  # trains and packs many models
 model = foretell.load(sys.argv[1])
 answers = model.predict(json.loads(sys.stdin.read()))
 print(json.dumps({name: column.tolist() for name, column in answers.items()}))
