@@ -28,7 +28,7 @@ QUICK = (
     "boosting",
     "one-hot logistic",
 )
-"""One kind of each way to compile: the rest wait for `make test`."""
+"""Kinds that compile in a moment: the rest wait for `make test`."""
 
 
 @pytest.fixture(autouse=True)

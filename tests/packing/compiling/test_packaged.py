@@ -18,6 +18,8 @@ from foretell.packing.compiling import compiled, packaged
 from tests import models, servers
 from tests.packing.compiling import kinds
 
+pytestmark = pytest.mark.slow  # trains and packs many models
+
 KINDS = kinds.every_kind()
 ABSENT = [
     "sklearn",
@@ -48,8 +50,6 @@ def refuse(*given, **named):
 
 pickle.load = pickle.loads = pickle.Unpickler = refuse
 import foretell
-
-pytestmark = pytest.mark.slow  # trains and packs many models
 model = foretell.load(sys.argv[1])
 answers = model.predict(json.loads(sys.stdin.read()))
 print(json.dumps({name: column.tolist() for name, column in answers.items()}))
