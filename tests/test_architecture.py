@@ -49,7 +49,7 @@ ROOMS = {
         f"{DOOR} transports.asgi", "fastapi fastapi_offline msgspec numpy starlette"
     ),
     "transports.grpc": _room(f"{DOOR} transports.asgi", "google numpy starlette"),
-    "transports.stream": _room(DOOR, "faststream msgspec numpy redis"),
+    "transports.stream": _room(DOOR, "aio_pika confluent_kafka msgspec nats numpy paho redis"),
     "transports.batch": _room(DOOR, "fsspec msgspec numpy pyarrow pyspark ray"),
     "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),

@@ -170,7 +170,7 @@ def test_who_is_killed_and_starts_again_publishes_the_same_ids(
 
 @pytest.mark.slow
 def test_a_reader_that_leaves_and_a_place_that_is_not_known_are_said(package: Path) -> None:
-    with started(package, "--to", "kafka://x/y") as process:
+    with started(package, "--to", "pulsar://x/y") as process:
         _, err = process.communicate(timeout=60)
     assert (process.returncode, b"file:PATH" in err) == (2, True)
     with started(package) as process:

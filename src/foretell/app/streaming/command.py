@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -11,10 +12,12 @@ import typer
 
 from foretell.app.terminal import AsJson, Quiet, say, stderr
 from foretell.engine.fleet import Loaded
+from foretell.transports.stream.careful import Careful
 from foretell.transports.stream.message import Sink, Source
 from foretell.transports.stream.running import Report
 from foretell.transports.stream.scoring import Choices, Scorer
 
+_KINDS = "kafka://HOST:PORT/TOPIC, redis://HOST:PORT/STREAM"
 DEAD_LETTERS = 3
 """The exit code of a stream that is done, but for messages that became dead letters."""
 
@@ -31,7 +34,7 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         typer.Option(
             "--from",
             metavar="URL",
-            help="Where messages are: file:PATH, redis://HOST:PORT/STREAM, or - .",
+            help=f"Where messages are: file:PATH, {_KINDS}, or - .",
         ),
     ] = "-",
     sink: Annotated[
@@ -39,12 +42,12 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         typer.Option(
             "--to",
             metavar="URL",
-            help="Where results go: file:PATH, redis://HOST:PORT/STREAM, or - .",
+            help=f"Where results go: file:PATH, {_KINDS}, or - .",
         ),
     ] = "-",
     dead_letters: Annotated[
         str,
-        typer.Option(metavar="URL", help="Where messages go that cannot be scored: file:PATH."),
+        typer.Option(metavar="URL", help="Where messages go that cannot be scored: as --to."),
     ] = "stderr",
     emit: Annotated[
         Literal["prediction", "merged"],
@@ -57,6 +60,10 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         str | None,
         typer.Option(metavar="TEXT", help='Which results go out, as in "prediction == 1".'),
     ] = None,
+    attempts: Annotated[
+        int,
+        typer.Option(min=1, help="How often a message may end a process before it is poison."),
+    ] = 3,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -66,7 +73,8 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     taken. Exit codes: 0 done, 1 failed, 2 it cannot be done so, 3 done but for dead letters.
     """
     places = _Places(source, sink, dead_letters)
-    loaded, report = _carried_out(model, places, Choices(emit == "merged", key, when))
+    choices = Choices(emit == "merged", key, when)
+    loaded, report = _carried_out(model, places, choices, attempts)
     if as_json:
         typer.echo(json.dumps(report.describe()), err=sink == "-")
     elif not quiet:
@@ -83,17 +91,22 @@ class _Places(NamedTuple):
     dead: str
 
 
-def _carried_out(model: str, places: _Places, choices: Choices) -> tuple[Loaded, Report]:
+def _carried_out(
+    model: str, places: _Places, choices: Choices, attempts: int
+) -> tuple[Loaded, Report]:
     from foretell.app.batching.jobs import package_of
     from foretell.engine.executors.choosing import ExecutorKind
     from foretell.engine.fleet import load
 
-    loaded = load(package_of(model), kind=ExecutorKind.INLINE)
-    scorer = Scorer(loaded, choices)
+    package = package_of(model)
+    loaded = load(package, kind=ExecutorKind.INLINE)
+    apart = functools.partial(load, package, kind=ExecutorKind.PROCESS)
+    scorer = Careful(Scorer(loaded, choices), lambda: apart().executor, attempts)
 
     async def opened() -> Report:
         async with _opened(places) as (messages, results, dead):
-            return await _run(messages, scorer, results, dead)
+            with contextlib.closing(scorer):
+                return await _run(messages, scorer, results, dead)
 
     return loaded, asyncio.run(opened())
 
@@ -112,7 +125,7 @@ async def _opened(places: _Places) -> AsyncIterator[tuple[Source, Sink, Sink]]:
         yield messages, results, letters
 
 
-async def _run(source: Source, scorer: Scorer, sink: Sink, dead: Sink) -> Report:
+async def _run(source: Source, scorer: Careful, sink: Sink, dead: Sink) -> Report:
     """Run until the end or the first signal; a second one waits for nobody."""
     from foretell.transports.stream.running import run
 

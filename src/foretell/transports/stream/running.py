@@ -9,11 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from foretell.transports.stream.message import Message, Sink, Source
-from foretell.transports.stream.scoring import Scorer
-
-MOST_ROWS = 1024
-"""So many messages are scored together at most."""
+from foretell.transports.stream.careful import Careful
+from foretell.transports.stream.message import MOST_ROWS, Message, Sink, Source
 
 
 @dataclass
@@ -32,7 +29,7 @@ class Report:
 
 
 async def run(
-    source: Source, scorer: Scorer, sink: Sink, dead: Sink, stop: asyncio.Event
+    source: Source, scorer: Careful, sink: Sink, dead: Sink, stop: asyncio.Event
 ) -> Report:
     """Score `source` until its end or until `stop`; what was taken is finished. Raises StoreFailed.
 
@@ -42,7 +39,7 @@ async def run(
     stopping = asyncio.ensure_future(stop.wait())
     try:
         while messages := await _taken(source, stopping):
-            scored = scorer.score(messages)
+            scored = await scorer.score(messages)
             if scored.results:
                 await sink.publish(scored.results)
             if scored.dead:
