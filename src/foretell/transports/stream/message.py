@@ -88,5 +88,8 @@ class Sink(Protocol):
 ID_HEADER = "foretell-id"
 """The header that has a record's id."""
 
+KEY_HEADER = "foretell-key"
+"""The header that has a message's key, where a broker has no keys."""
+
 Told = dict[str, Any]
 """A message as it was decoded: its fields by name."""

@@ -10,11 +10,16 @@ from foretell.transports.stream.message import Sink, Source
 KINDS = {
     "file": "foretell.transports.stream.lines",
     "redis": "foretell.transports.stream.brokers.redis_streams",
+    "amqp": "foretell.transports.stream.brokers.rabbitmq",
     "kafka": "foretell.transports.stream.brokers.kafka",
+    "nats": "foretell.transports.stream.brokers.nats_jetstream",
 }
 """Where `source_of(place)` and `sink_of(place)` of a kind are; `-` and `stderr` are files, too."""
 
-KNOWN = "kafka://HOST:PORT/TOPIC, redis://HOST:PORT/STREAM"
+KNOWN = (
+    "kafka://HOST:PORT/TOPIC, nats://HOST:PORT/SUBJECT, amqp://HOST:PORT/QUEUE, "
+    "mqtt://HOST:PORT/TOPIC, redis://HOST:PORT/STREAM"
+)
 
 
 def source_of(url: str) -> Source:
