@@ -19,13 +19,14 @@ import pytest
 from foretell.packing import pack
 from tests.transports.stream.daemons import Daemon, Put
 from tests.transports.stream.daemons_kafka import Kafka
+from tests.transports.stream.daemons_mqtt import Mosquitto
 from tests.transports.stream.daemons_nats import Nats
 from tests.transports.stream.daemons_rabbit import Rabbit
 from tests.transports.stream.daemons_redis import Redis
 
 pytestmark = pytest.mark.slow
 
-BROKERS: list[type[Daemon]] = [Kafka, Nats, Rabbit, Redis]
+BROKERS: list[type[Daemon]] = [Kafka, Mosquitto, Nats, Rabbit, Redis]
 KEYS = 20
 TOTAL = int(os.environ.get("STREAM_MESSAGES", "3000"))
 KILLS = int(os.environ.get("STREAM_KILLS", "3"))

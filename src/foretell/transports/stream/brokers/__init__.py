@@ -12,6 +12,7 @@ KINDS = {
     "redis": "foretell.transports.stream.brokers.redis_streams",
     "amqp": "foretell.transports.stream.brokers.rabbitmq",
     "kafka": "foretell.transports.stream.brokers.kafka",
+    "mqtt": "foretell.transports.stream.brokers.mqtt",
     "nats": "foretell.transports.stream.brokers.nats_jetstream",
 }
 """Where `source_of(place)` and `sink_of(place)` of a kind are; `-` and `stderr` are files, too."""
