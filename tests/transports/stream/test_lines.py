@@ -6,11 +6,13 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import foretell
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
 from foretell.engine import fleet
@@ -166,6 +168,21 @@ def test_who_is_killed_and_starts_again_publishes_the_same_ids(
     assert len(again) == len(set(again)) == 4000
     assert first
     assert again[: len(first)] == first
+
+
+def test_a_stream_runs_from_python_outside_of_the_main_thread(
+    package: Path, tmp_path: Path
+) -> None:
+    source, sink = tmp_path / "in.ndjson", tmp_path / "out.ndjson"
+    source.write_text('{"x": 1, "y": 2, "n": 5}\n[3, 2]\n')
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(foretell.stream, package, f"file:{source}", f"file:{sink}", key="n")
+        report = running.result()
+    assert report.describe()["published"] == 2
+    assert [(one["n"], one["prediction"]) for one in lines(sink.read_bytes())] == [
+        (5, 1),
+        (None, 0),
+    ]
 
 
 @pytest.mark.slow
