@@ -79,6 +79,7 @@ EXCEPTIONS: dict[str, str] = {
     "parameters foretell/app/image_command.py::image": "one parameter for each flag",
     "parameters foretell/app/gateway/command.py::gateway": "one parameter for each flag",
     "parameters foretell/app/streaming/command.py::stream": "one parameter for each flag",
+    "parameters foretell/app/streaming/streams.py::stream": "one keyword for each flag",
     "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 

@@ -79,7 +79,7 @@ def wait_for(daemon: Daemon, wanted: int, consumer: subprocess.Popen[bytes], wit
     """Until there are results and dead letters of so many messages."""
     deadline = time.monotonic() + within
     while True:
-        done = {one["n"] for one in documents(daemon, "out")}
+        done = {int(one["n"]) for one in documents(daemon, "out")}
         done |= {number_of(one) for one in documents(daemon, "dead")}
         if len(done) >= wanted:
             return

@@ -20,8 +20,9 @@ from foretell.engine.executors.choosing import ExecutorKind
 from foretell.engine.repository import read
 from foretell.errors import BadSettings
 from foretell.packing import pack
+from foretell.transports.stream.formats import MOST_BYTES
 from foretell.transports.stream.message import Message
-from foretell.transports.stream.scoring import MOST_BYTES, Choices, Scorer
+from foretell.transports.stream.scoring import Choices, Scorer
 
 
 @pytest.fixture(scope="module")

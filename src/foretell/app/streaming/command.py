@@ -44,6 +44,10 @@ _When = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help='Which results go out, as in "prediction == 1".'),
 ]
+_Format = Annotated[
+    Literal["json", "msgpack", "arrow"],
+    typer.Option("--format", help="What a broker's messages are without a header content-type."),
+]
 _Attempts = Annotated[
     int, typer.Option(min=1, help="How often a message may end a process before it is poison.")
 ]
@@ -57,6 +61,7 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     emit: _Emit = "prediction",
     key: _Key = None,
     when: _When = None,
+    form: _Format = "json",
     attempts: _Attempts = 3,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -66,7 +71,7 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     What has arrived is scored together; a single message does not wait. SIGTERM finishes what was
     taken. Exit codes: 0 done, 1 failed, 2 it cannot be done so, 3 done but for dead letters.
     """
-    choices = Choices(emit == "merged", key, when)
+    choices = Choices(emit == "merged", key, when, form)
     try:
         loaded, report = carried_out(
             model, Places(source, sink, dead_letters), choices, attempts=attempts

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from foretell.engine.fleet import Loaded
+from foretell.errors import BadSettings
 from foretell.transports.stream.careful import Careful
 from foretell.transports.stream.message import Sink, Source
 from foretell.transports.stream.running import Report
@@ -24,7 +25,7 @@ class Places(NamedTuple):
     dead: str
 
 
-def stream(
+def stream(  # noqa: PLR0913 - one keyword for each flag
     model: str | Path,
     source: str = "-",
     sink: str = "-",
@@ -33,6 +34,7 @@ def stream(
     emit: Literal["prediction", "merged"] = "prediction",
     key: str | None = None,
     when: str | None = None,
+    format: Literal["json", "msgpack", "arrow"] = "json",  # noqa: A002 - the flag's name
     attempts: int = 3,
 ) -> Report:
     """Score the messages of `source`, publish results to `sink`, and report when it has ended.
@@ -42,7 +44,7 @@ def stream(
     taken, where this is called in the main thread. A second signal raises
     `asyncio.CancelledError`. Raises BadSettings, BadPackage, MissingExtra, StoreFailed.
     """
-    choices = Choices(emit == "merged", key, when)
+    choices = Choices(emit == "merged", key, when, format)
     places = Places(source, sink, dead_letters)
     return carried_out(model, places, choices, attempts=attempts)[1]
 
@@ -51,6 +53,8 @@ def carried_out(
     model: str | Path, places: Places, choices: Choices, *, attempts: int
 ) -> tuple[Loaded, Report]:
     """The model, and what became of the messages."""
+    if choices.form != "json" and places.source.partition(":")[0] in ("-", "file"):
+        raise BadSettings(f"--format {choices.form}: lines of files and pipes are JSON")
     from foretell.app.batching.jobs import package_of
     from foretell.engine.executors.choosing import ExecutorKind
     from foretell.engine.fleet import load

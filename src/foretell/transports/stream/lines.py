@@ -8,8 +8,8 @@ import stat
 from collections.abc import Callable, Sequence
 
 from foretell.errors import StoreFailed
+from foretell.transports.stream.formats import MOST_BYTES
 from foretell.transports.stream.message import Message, Record
-from foretell.transports.stream.scoring import MOST_BYTES
 
 _READ = 1 << 18
 _PIECE = select.PIPE_BUF

@@ -22,12 +22,10 @@ from foretell.core.manifest import Manifest
 from foretell.engine.executors import Outcome, ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Loaded
-from foretell.errors import BadSettings, ForetellError, InvalidInput, ModelFailed, TooLarge
+from foretell.errors import BadSettings, ForetellError, InvalidInput, ModelFailed
 from foretell.transports.stream.condition import Condition
+from foretell.transports.stream.formats import Formats
 from foretell.transports.stream.message import Message, Record, Told
-
-MOST_BYTES = 1 << 20
-"""A message may have so many bytes."""
 
 _TAKEN = {"id", "prediction", "probability", "outputs", "model_version"}
 
@@ -45,6 +43,7 @@ class Choices(NamedTuple):
     merged: bool = False
     key: str | None = None
     when: str | None = None
+    form: str = "json"
 
 
 class Scored(NamedTuple):
@@ -76,6 +75,7 @@ class Scorer:
         self._executor = InlineExecutor(loaded.predict)
         self._codec = JsonRows(loaded.signature)
         self._digest = _digest_of(loaded.manifest)
+        self._formats = Formats(loaded.signature, choices.form)
         self._headers = (
             ("foretell-model", loaded.name.encode()),
             ("foretell-model-version", loaded.version.encode()),
@@ -101,14 +101,17 @@ class Scorer:
         taken: list[tuple[Message, Told | ForetellError]] = []
         batches: list[Batch] = []
         for message in messages:
-            try:
-                told = _decoded(message.value, self._signature.input_names)
-                row = self._row(told)
-            except (InvalidInput, TooLarge) as error:
-                taken.append((message, error))
-            else:
-                taken.append((message, told))
-                batches.append(Batch(self._signature.inputs, 1, (row,)))
+            for one, told in self._formats.rows(message):
+                if isinstance(told, ForetellError):
+                    taken.append((one, told))
+                    continue
+                try:
+                    row = self._row(told)
+                except InvalidInput as error:
+                    taken.append((one, error))
+                else:
+                    taken.append((one, told))
+                    batches.append(Batch(self._signature.inputs, 1, (row,)))
         return Read(taken, batches)
 
     def outcomes(self, batches: Sequence[Batch]) -> list[Outcome]:
@@ -176,28 +179,6 @@ class Scorer:
             letter["headers"] = [*headers]
         letter |= _told_raw("value", message.value)
         return Record(own, msgspec.json.encode(letter), message.key, message.headers)
-
-
-def _decoded(value: bytes, names: Sequence[str]) -> Told:
-    """A message's fields by name, an array's by the inputs in their order."""
-    if len(value) > MOST_BYTES:
-        raise TooLarge(f"the message has more than {MOST_BYTES} bytes; send smaller ones")
-    try:
-        told = msgspec.json.decode(value)
-    except RecursionError:
-        raise InvalidInput("the message is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the message is not valid JSON: {error}") from None
-    if isinstance(told, list):
-        if len(told) != len(names):
-            raise InvalidInput(
-                f"the array has {len(told)} values, but the model takes {len(names)}: "
-                f"{', '.join(names)}"
-            )
-        return dict(zip(names, told, strict=True))
-    if not isinstance(told, dict):
-        raise InvalidInput("the message must be an object of the inputs by name, or an array")
-    return told
 
 
 def _key_of(told: Any) -> bytes | None:

@@ -167,6 +167,8 @@ class MqttSource:
     def _message(self, connection: int, told: Any) -> Message:
         pairs = getattr(told.properties, "UserProperty", [])
         headers = tuple((name, value.encode()) for name, value in pairs)
+        if kind := getattr(told.properties, "ContentType", ""):
+            headers = (("content-type", kind.encode()), *headers)
         digest = hashlib.sha256(told.payload)
         for name, value in headers:
             digest.update(f"\0{name}\0".encode() + value)

@@ -137,6 +137,8 @@ class RabbitSource:
 
     def _message(self, told: Any) -> Message:
         headers = tuple((name, _raw(value)) for name, value in (told.headers or {}).items())
+        if told.content_type:
+            headers = (("content-type", told.content_type.encode()), *headers)
         offset = told.headers.get("x-stream-offset")
         own = told.message_id or (offset is not None and f"{offset}") or _digest(told, headers)
         counted = int(told.headers.get("x-delivery-count", 0)) + 1

@@ -15,6 +15,7 @@ import msgspec
 from foretell.errors import BadSettings, MissingExtra, StoreFailed
 from foretell.transports.stream.brokers.places import Place, placed
 from foretell.transports.stream.brokers.waiting import Outage
+from foretell.transports.stream.formats import TEXTS
 from foretell.transports.stream.message import Headers, Message, Record
 
 _BLOCK_MS = 1000
@@ -188,6 +189,7 @@ def _message(stream: str, number: bytes, fields: dict[bytes, bytes], deliveries:
     if value is None:
         told = {_text(name): _text(fields[name]) for name in fields}
         value = msgspec.json.encode(told)
+        headers = (("content-type", TEXTS.encode()),)
     elif len(fields) > 1:
         key = fields.get(b"key")
         others = (name for name in fields if name not in (b"data", b"key"))
