@@ -51,6 +51,10 @@ _Format = Annotated[
 _Attempts = Annotated[
     int, typer.Option(min=1, help="How often a message may end a process before it is poison.")
 ]
+_MetricsBind = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Where /metrics and /health are, as in 127.0.0.1:9090."),
+]
 
 
 def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
@@ -63,6 +67,7 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     when: _When = None,
     form: _Format = "json",
     attempts: _Attempts = 3,
+    metrics_bind: _MetricsBind = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +79,7 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     choices = Choices(emit == "merged", key, when, form)
     try:
         loaded, report = carried_out(
-            model, Places(source, sink, dead_letters), choices, attempts=attempts
+            model, Places(source, sink, dead_letters), choices, attempts, metrics_bind
         )
     except asyncio.CancelledError:
         say("stopped while results were on their way; a file or a broker gives them again", 1)

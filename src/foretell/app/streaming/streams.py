@@ -5,16 +5,16 @@ import contextlib
 import functools
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from foretell.engine.fleet import Loaded
 from foretell.errors import BadSettings
 from foretell.transports.stream.careful import Careful
-from foretell.transports.stream.message import Sink, Source
+from foretell.transports.stream.message import Message, Sink, Source
 from foretell.transports.stream.running import Report
-from foretell.transports.stream.scoring import Choices, Scorer
+from foretell.transports.stream.scoring import Choices, Scored, Scorer
 
 
 class Places(NamedTuple):
@@ -36,6 +36,7 @@ def stream(  # noqa: PLR0913 - one keyword for each flag
     when: str | None = None,
     format: Literal["json", "msgpack", "arrow"] = "json",  # noqa: A002 - the flag's name
     attempts: int = 3,
+    metrics_bind: str | None = None,
 ) -> Report:
     """Score the messages of `source`, publish results to `sink`, and report when it has ended.
 
@@ -46,11 +47,11 @@ def stream(  # noqa: PLR0913 - one keyword for each flag
     """
     choices = Choices(emit == "merged", key, when, format)
     places = Places(source, sink, dead_letters)
-    return carried_out(model, places, choices, attempts=attempts)[1]
+    return carried_out(model, places, choices, attempts, metrics_bind)[1]
 
 
 def carried_out(
-    model: str | Path, places: Places, choices: Choices, *, attempts: int
+    model: str | Path, places: Places, choices: Choices, attempts: int, metrics_bind: str | None
 ) -> tuple[Loaded, Report]:
     """The model, and what became of the messages."""
     if choices.form != "json" and places.source.partition(":")[0] in ("-", "file"):
@@ -67,7 +68,13 @@ def carried_out(
     async def opened() -> Report:
         async with _opened(places) as (messages, results, dead):
             with contextlib.closing(scorer):
-                return await _run(messages, scorer, results, dead)
+                if metrics_bind is None:
+                    return await _run(messages, scorer, results, dead)
+                from foretell.app.streaming.watching import Watch
+
+                watch = Watch(loaded)
+                async with watch.told(metrics_bind, messages):
+                    return await _run(messages, scorer, results, dead, watch.batch)
 
     return loaded, asyncio.run(opened())
 
@@ -86,12 +93,18 @@ async def _opened(places: Places) -> AsyncIterator[tuple[Source, Sink, Sink]]:
         yield messages, results, letters
 
 
-async def _run(source: Source, scorer: Careful, sink: Sink, dead: Sink) -> Report:
+async def _run(
+    source: Source,
+    scorer: Careful,
+    sink: Sink,
+    dead: Sink,
+    told: Callable[[Sequence[Message], Scored], None] | None = None,
+) -> Report:
     """Run until the end or the first signal; a second one waits for nobody."""
     from foretell.transports.stream.running import run
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    running = asyncio.ensure_future(run(source, scorer, sink, dead, stop))
+    running = asyncio.ensure_future(run(source, scorer, sink, dead, stop, told))
 
     def asked() -> None:
         if stop.is_set():

@@ -63,6 +63,9 @@ class LineSource:
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Nothing to do: a file has no memory of its readers."""
 
+    async def lag(self) -> None:
+        """Nobody knows how many lines there are."""
+
     def finish(self) -> None:
         """What was read already is handed over, but no line whose end has not come."""
         self._ended = True

@@ -64,6 +64,10 @@ class Source(Protocol):
         """These are done, and need not come again."""
         ...
 
+    async def lag(self) -> int | None:
+        """How many messages wait to be taken or acknowledged, where that can be told."""
+        ...
+
     def finish(self) -> None:
         """Read no more: `take` hands over what was read already, and then nothing."""
         ...

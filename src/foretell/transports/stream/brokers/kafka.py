@@ -124,7 +124,17 @@ class KafkaSource:
         if found:
             self._client.outage.over()
             await self._opened(found)
+        elif self._client.outage.lasts and await self._client.call(self._answers):
+            self._client.outage.over()
         return found
+
+    def _answers(self) -> bool:
+        """Whether a broker tells of the topic; of an outage that ended, librdkafka says nothing."""
+        try:
+            told = self._consumer.list_topics(self._topic, timeout=1)
+        except self._client.kafka.KafkaException:
+            return False
+        return told.topics[self._topic].error is None
 
     def _polled(self, most: int) -> list[Message]:
         consumer = self._consumer
@@ -235,6 +245,23 @@ class KafkaSource:
             if one.error is not None:
                 raise self._client.kafka.KafkaException(one.error)
         self._next |= offsets
+
+    async def lag(self) -> int | None:
+        """What is behind the finished offsets of this member's partitions, as far as it knows."""
+        return await self._client.call(self._behind)
+
+    def _behind(self) -> int | None:
+        if not self._next:
+            return None
+        left = 0
+        for partition, offset in self._next.items():
+            told = self._client.kafka.TopicPartition(*partition)
+            try:
+                ends = self._consumer.get_watermark_offsets(told, cached=True)
+            except self._client.kafka.KafkaException:
+                return None
+            left += max(ends[1] - offset, 0) if ends is not None else 0
+        return left
 
     def finish(self) -> None:
         """What is being polled is handed over."""

@@ -189,6 +189,9 @@ class MqttSource:
             if self._client.connected and connection == self._client.connections:
                 self._client.paho.ack(number, 1)
 
+    async def lag(self) -> None:
+        """MQTT has no word for it."""
+
     def finish(self) -> None:
         """What comes next stays in the session; who leaves for good takes what it has for it."""
         if not self._ended and self._leaves and self._begun:

@@ -61,6 +61,7 @@ class _Connection:
                     connect_timeout=2,
                     error_cb=self._failed,
                     disconnected_cb=self._broken,
+                    reconnected_cb=self._back,
                 )
             )
             refused = asyncio.ensure_future(self._refused.wait())
@@ -84,6 +85,9 @@ class _Connection:
 
     async def _broken(self) -> None:
         self.breaks += 1
+
+    async def _back(self) -> None:
+        self.outage.over()
 
     def check(self) -> None:
         """Raises StoreFailed when the server has said that it will not do."""
@@ -212,6 +216,18 @@ class NatsSource:
             await client.flush(timeout=_ANSWER_S)
 
         await self._connection.tried(told)
+
+    async def lag(self) -> int | None:
+        """What the consumer has not sent, and what is not acknowledged."""
+        if self._came is None:
+            return None
+        name = self._place.options["durable"]
+
+        async def asked(client: Any) -> Any:
+            return await client.jsm().consumer_info(self._stream, name)
+
+        info = await self._connection.tried(asked)
+        return int(info.num_pending or 0) + int(info.num_ack_pending or 0)
 
     def finish(self) -> None:
         """What is being asked for is handed over."""

@@ -162,6 +162,16 @@ class RabbitSource:
         except self._connection.away as error:
             self._connection.outage.noticed(error)
 
+    async def lag(self) -> int | None:
+        """What waits in the queue, and what has arrived here."""
+        if self._connection.broken:
+            return None
+        try:
+            told = await self._connection.queue.declare()
+        except self._connection.away:
+            return None
+        return int(told.message_count) + len(self._came)
+
     def finish(self) -> None:
         """What has arrived and was not taken goes back when the connection ends."""
         self._taking.finish()

@@ -132,6 +132,15 @@ class RedisSource:
         numbers = [message.receipt for message in messages]
         await self._connection.tried(lambda: self._client.xack(self._stream, self._group, *numbers))
 
+    async def lag(self) -> int | None:
+        """What the group has not had and what is pending; before Redis 7, nobody can tell."""
+        if not self._grouped:
+            return None
+        for group in await self._connection.tried(lambda: self._client.xinfo_groups(self._stream)):
+            if group["name"] == self._group.encode() and group.get("lag") is not None:
+                return int(group["lag"]) + int(group["pending"])
+        return None
+
     def finish(self) -> None:
         """Nothing is read ahead."""
         self._ended = True

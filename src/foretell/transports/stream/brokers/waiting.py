@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 
 from foretell.transports.stream.message import Message
@@ -11,17 +12,22 @@ _LEAST_S, _MOST_S = 0.1, 5.0
 _FINISH_S = 2.0
 
 
+AWAY: "weakref.WeakSet[Outage]" = weakref.WeakSet()
+"""The outages that this process sits out now."""
+
+
 class Outage:
     """What happens while `broker` (a name for the log) is away."""
 
     def __init__(self, broker: str) -> None:
-        self._broker, self._pause = broker, 0.0
+        self.broker, self._pause = broker, 0.0
 
     def noticed(self, error: object) -> None:
         """It is away; the first time, that is said."""
         if not self._pause:
-            _log.warning("%s is away (%s); waiting for it", self._broker, error)
+            _log.warning("%s is away (%s); waiting for it", self.broker, error)
             self._pause = _LEAST_S
+            AWAY.add(self)
 
     async def sit_out(self, error: object) -> None:
         """Wait some time before it is tried again."""
@@ -29,11 +35,17 @@ class Outage:
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, _MOST_S)
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it is away."""
+        return self._pause > 0
+
     def over(self) -> None:
         """It answers."""
         if self._pause:
-            _log.warning("%s is back", self._broker)
+            _log.warning("%s is back", self.broker)
             self._pause = 0.0
+            AWAY.discard(self)
 
 
 class Taking:
