@@ -70,6 +70,12 @@ keyfile = "/tls/tls.key"
 {{- range $name, $value := .Values.settings }}
 {{ $name }} = {{ toJson $value }}
 {{- end }}
+{{- range $model, $cache := .Values.caches }}
+[models.{{ toJson $model }}.cache]
+{{- range $name, $value := $cache }}
+{{ $name }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "foretell.batchToml" -}}
