@@ -67,7 +67,7 @@ def test_no_two_numbers_share_a_cell(versions: list[tuple[str, str]], bounds: li
         for buckets in (cells.latency, cells.wait, cells.batch_rows):
             taken += range(buckets.first, buckets.first + len(buckets.bounds) + 2)
         taken += range(cells.cached, cells.cached + len(CACHE_RESULTS))
-        taken += (cells.saved_s, cells.evicted)
+        taken += (cells.saved_s, cells.evicted, cells.rejected, cells.unwritten)
         taken += (cells.waiting, cells.running, cells.load_s, cells.loaded_at)
         taken += (cells.cache_entries, cells.cache_bytes)
     assert taken == list(range(layout.width))

@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from foretell.app.access import choices as access
-from foretell.app.caching.choices import CacheSettings, ModelSettings
+from foretell.app.caching.choices import CacheSettings, CacheUrl, ModelSettings
 from foretell.core.field import spoken
 from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
@@ -201,6 +201,7 @@ class Settings(Readable):
     cache_dir: Annotated[
         Path, Field(description="Where packages made from raw model files are kept")
     ] = Field(default_factory=lambda: default_cache_dir(os.environ))
+    cache_url: CacheUrl = None
     models: Annotated[
         Mapping[str, ModelSettings], Field(description="What is set for single models, by name")
     ] = Field(default_factory=dict)

@@ -14,7 +14,7 @@ from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
 from foretell.engine.notice import Notice
 from foretell.engine.repository import Package
-from foretell.engine.stores.limits import CacheLimits
+from foretell.engine.stores.store import CacheLimits
 from foretell.engine.switches import Switches
 from foretell.errors import BadSettings
 from foretell.telemetry.metrics import Metrics
@@ -92,7 +92,14 @@ def _caches_of(settings: Settings, fleet: Fleet) -> dict[str, CacheLimits]:
             hint = nearest(name, fleet.models)
             raise BadSettings(f"models.{name} is set, but no model of that name is served{hint}")
     return {
-        name: CacheLimits(told.max_bytes, told.ttl_s, told.max_rows)
+        name: CacheLimits(
+            told.max_bytes,
+            told.ttl_s,
+            told.max_rows,
+            told.store,
+            told.url or settings.cache_url,
+            told.timeout_ms / 1000,
+        )
         for name, told in settings.caches.items()
     }
 

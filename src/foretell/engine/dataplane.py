@@ -15,8 +15,9 @@ from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Fleet, Loaded
 from foretell.engine.hooks import Listener, VersionListener, VersionLoaded
 from foretell.engine.stores.cached import Cached, Runs
-from foretell.engine.stores.limits import CacheLimits
-from foretell.engine.stores.memory import MemoryStore
+from foretell.engine.stores.choosing import store_of
+from foretell.engine.stores.keys import identity
+from foretell.engine.stores.store import CacheLimits
 from foretell.engine.switches import Switches
 from foretell.errors import ForetellError, ModelFailed
 
@@ -90,7 +91,10 @@ class DataPlane:
 
     def runs_inline(self, target: Target) -> bool:
         """Whether `target` runs on the event loop, so that its caller cannot leave meanwhile."""
-        return isinstance(self.fleet.resolve(target).executor, InlineExecutor)
+        loaded = self.fleet.resolve(target)
+        cached = self._cached.get((loaded.name, loaded.version))
+        at_once = cached is None or cached.answers_at_once
+        return at_once and isinstance(loaded.executor, InlineExecutor)
 
     def traffic(self) -> Traffic:
         """The counts so far; may be asked from any thread."""
@@ -102,7 +106,9 @@ class DataPlane:
         return self._batchers[model, version].tally
 
     def close(self) -> None:
-        """Let go of threads and processes: no more calls come."""
+        """Let go of threads, processes and stores: no more calls come."""
+        for cached in self._cached.values():
+            cached.close()
         for batcher in self._batchers.values():
             batcher.close()
         if self._listener is not None:
@@ -112,7 +118,7 @@ class DataPlane:
 def _cached(
     batcher: Batcher, limits: CacheLimits, loaded: Loaded, listener: VersionListener | None
 ) -> Cached:
-    store = MemoryStore(limits.max_bytes, limits.ttl_s)
+    store = store_of(limits, loaded.name, identity(loaded.manifest))
     most_rows = limits.max_rows
     return Cached(batcher, store, loaded.manifest, most_rows=most_rows, listener=listener)
 

@@ -67,11 +67,16 @@ class CacheUsed(msgspec.Struct, frozen=True, gc=False):
 
 
 class CacheHeld(msgspec.Struct, frozen=True, gc=False):
-    """What a result cache has in this process now, and how many were `evicted` since last told."""
+    """What a result cache has in this process now, and what it did since it last told.
+
+    So many entries made room for others, values were none that it wrote, or could not be written.
+    """
 
     entries: int
     n_bytes: int
     evicted: int
+    rejected: int
+    unwritten: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,10 +71,12 @@ class CountingVersion:
         "_failed",
         "_first_dropped",
         "_latencies",
+        "_rejected",
         "_rows",
         "_running",
         "_saved_s",
         "_succeeded",
+        "_unwritten",
         "_waiting",
         "_waits",
     )
@@ -87,6 +89,8 @@ class CountingVersion:
         self._cached = places.cached
         self._saved_s = places.saved_s
         self._evicted = places.evicted
+        self._rejected = places.rejected
+        self._unwritten = places.unwritten
         self._cache_entries = places.cache_entries
         self._cache_bytes = places.cache_bytes
         self._waiting = places.waiting
@@ -140,6 +144,8 @@ class CountingVersion:
         cells[self._cache_entries] = event.entries
         cells[self._cache_bytes] = event.n_bytes
         cells[self._evicted] += event.evicted
+        cells[self._rejected] += event.rejected
+        cells[self._unwritten] += event.unwritten
 
 
 def _observing(cells: Cells, buckets: Buckets) -> Callable[[Sequence[float]], None]:

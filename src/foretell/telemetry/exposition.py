@@ -121,6 +121,12 @@ class Exposition(Collector):
         evicted = CounterMetricFamily(
             "foretell_cache_evictions", "Rows that made room for others.", labels=_VERSION
         )
+        rejected = CounterMetricFamily(
+            "foretell_cache_rejected", "Values that were none of ours.", labels=_VERSION
+        )
+        unwritten = CounterMetricFamily(
+            "foretell_cache_unwritten", "Rows that Redis did not take.", labels=_VERSION
+        )
         entries = GaugeMetricFamily(
             "foretell_cache_entries", "Rows in the memory of all workers.", labels=_VERSION
         )
@@ -132,9 +138,11 @@ class Exposition(Collector):
                 rows.add_metric([*version, result], numbers[place])
             saved.add_metric(version, numbers[cells.saved_s])
             evicted.add_metric(version, numbers[cells.evicted])
+            rejected.add_metric(version, numbers[cells.rejected])
+            unwritten.add_metric(version, numbers[cells.unwritten])
             entries.add_metric(version, numbers[cells.cache_entries])
             held.add_metric(version, numbers[cells.cache_bytes])
-        yield from (rows, saved, evicted, entries, held)
+        yield from (rows, saved, evicted, rejected, unwritten, entries, held)
 
     def _models(self, sums: Sums) -> Samples:
         took = GaugeMetricFamily(

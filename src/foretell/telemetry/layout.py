@@ -67,6 +67,8 @@ class VersionCells:
     cached: int
     saved_s: int
     evicted: int
+    rejected: int
+    unwritten: int
     waiting: int
     running: int
     load_s: int
@@ -82,7 +84,7 @@ class VersionCells:
         wait = Buckets(seconds, latency.end)
         rows = Buckets(BATCH_ROWS, wait.end)
         saved_s = rows.end + len(CACHE_RESULTS)
-        return cls(first, latency, wait, rows, rows.end, *range(saved_s, saved_s + 9))
+        return cls(first, latency, wait, rows, rows.end, *range(saved_s, saved_s + 11))
 
 
 class Door(NamedTuple):

@@ -38,7 +38,7 @@ class Told:
     def __init__(self) -> None:
         self.answered = self.failed = self.hits = self.joined = self.misses = self.bypassed = 0
         self.drops: list[Dropped] = []
-        self.held = CacheHeld(0, 0, 0)
+        self.held = CacheHeld(0, 0, 0, 0, 0)
         self.saved_s = 0.0
 
     def began(self, event: BatchBegan) -> None: ...
@@ -161,7 +161,7 @@ def test_a_row_that_was_answered_is_not_run_again() -> None:
         assert await one.asked(1.0) == ([2.0], CacheStatus(1, 0, 0))
         assert one.model.ran == [[1.0]]
         assert (one.told.answered, one.told.hits, one.told.misses) == (2, 1, 1)
-        assert (one.told.held.entries, one.told.held.n_bytes) == (1, one.store.held_bytes)
+        assert (one.told.held.entries, one.told.held.n_bytes) == (1, one.store.counts.n_bytes)
         assert one.told.saved_s > 0
 
     played(scene)
@@ -371,6 +371,23 @@ def test_rubbish_in_the_store_is_a_miss_and_goes() -> None:
         one.store.put(key, b"\x93rubbish")
         assert await one.asked(1.0) == ([2.0], CacheStatus(0, 0, 1))
         assert await one.asked(1.0) == ([2.0], CacheStatus(1, 0, 0))
+
+    played(scene)
+
+
+def test_a_row_that_ends_soon_is_answered_and_runs_again_for_nobody() -> None:
+    async def scene() -> None:
+        one, now = Scene(), [0.0]
+        one.store = MemoryStore(10**6, 10.0, clock=lambda: now[0], draw=lambda: 0.0)
+        one.cached._store = one.store
+        await one.asked(1.0)
+        now[0] = 9.5
+        assert await one.asked(1.0) == ([2.0], CacheStatus(1, 0, 0))
+        await turns()
+        assert one.model.ran == [[1.0], [1.0]]
+        now[0] = 12.0
+        assert (await one.ask(1.0)).outputs.columns[1].tolist() == [2]
+        assert (one.told.answered, one.told.misses) == (3, 1)
 
     played(scene)
 

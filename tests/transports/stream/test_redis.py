@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,55 +15,20 @@ from typing import Any
 import pytest
 
 from foretell.packing import pack
+from tests.redis_server import RedisServer
 
 redis = pytest.importorskip("redis")
 pytestmark = pytest.mark.slow
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-class Daemon:
-    """A Redis that keeps what it has been told."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.start()
-
-    def start(self) -> None:
-        port, folder = str(self.port), str(self.folder)
-        options = ["--port", port, "--dir", folder, "--appendonly", "yes", "--save", ""]
-        self.process = subprocess.Popen(
-            ["redis-server", *options, "--appendfsync", "always"], stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 20
-        while not self.answers():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def answers(self) -> bool:
-        with redis.Redis(port=self.port) as client:
-            try:
-                return bool(client.ping())
-            except redis.ConnectionError:
-                return False
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
-
-
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    one = Daemon(tmp_path)
+def daemon(tmp_path: Path) -> Iterator[RedisServer]:
+    one = RedisServer(tmp_path)
     yield one
     one.stop()
 
 
-def started(package: Path, daemon: Daemon) -> subprocess.Popen[bytes]:
+def started(package: Path, daemon: RedisServer) -> subprocess.Popen[bytes]:
     at = f"redis://127.0.0.1:{daemon.port}"
     flags = [
         "--from",
@@ -83,7 +47,7 @@ def told(client: Any, stream: str) -> list[dict[str, Any]]:
 
 
 def test_killed_consumers_and_a_server_that_was_away_lose_nothing(
-    daemon: Daemon, tmp_path: Path
+    daemon: RedisServer, tmp_path: Path
 ) -> None:
     here = Path(__file__).parent
     package = pack(["moody_model:Moody"], name="moody", repository=tmp_path, python_path=here)

@@ -16,7 +16,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, CacheStatus, CacheUse, Call
@@ -25,9 +27,9 @@ from foretell.engine.batcher import Batcher
 from foretell.engine.hooks import BatchEnded, CacheHeld, CacheUsed, Dropped, VersionListener
 from foretell.engine.stores.flight import Run, Waiter, Wanted
 from foretell.engine.stores.keys import Keys, identity
-from foretell.engine.stores.memory import MemoryStore
+from foretell.engine.stores.store import Counts, Found, Store, nothing
 from foretell.engine.stores.values import Value, Values
-from foretell.errors import DeadlineExceeded, ForetellError
+from foretell.errors import DeadlineExceeded, ForetellError, Overloaded
 
 _HIT = CacheStatus(1, 0, 0)
 _MISS = CacheStatus(0, 0, 1)
@@ -64,7 +66,7 @@ class Cached:
     def __init__(
         self,
         batcher: Batcher,
-        store: MemoryStore,
+        store: Store,
         manifest: Manifest,
         *,
         most_rows: int = 1024,
@@ -81,7 +83,7 @@ class Cached:
         self._listener = listener
         self._flights: dict[bytes, Run] = {}
         self._mean_s = 0.0
-        self._evicted = 0
+        self._told = Counts()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, batch: Batch, call: Call) -> asyncio.Future[Answer]:
@@ -89,31 +91,59 @@ class Cached:
         loop = self._loop
         if loop is None or loop.is_closed():  # asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
-        if batch.n_rows == 1 and call.cache is CacheUse.USE:
-            key = self._keys.one(batch.plain_rows()[0])
-            value = self._store.get(key)
-            if value is not None and (read := self._read(key, value)) is not None:
-                hit: asyncio.Future[Answer] = loop.create_future()
-                hit.set_result(Answer(self._values.joined([read]), *self._version, _HIT))
-                self._tell(1, 0, 0, answered_s=(0.0,))
-                return hit
-            keys: Sequence[bytes] = (key,)
-            found: list[Value | None] = [None]
+        n_rows, use = batch.n_rows, call.cache
+        if use is CacheUse.NONE or n_rows > self._most_rows:
+            keys: Sequence[bytes] = ()
         else:
-            past = batch.n_rows > self._most_rows or call.cache is CacheUse.NONE
-            keys = () if past else self._keys.of(batch)
-            found = [None] * batch.n_rows
-            if keys and call.cache is CacheUse.USE:
-                for at, value in enumerate(self._store.find(keys)):
-                    found[at] = None if value is None else self._read(keys[at], value)
+            keys = self._keys.of(batch)
+        if not keys or use is not CacheUse.USE:
+            found = Found([None] * n_rows)
+        else:
+            told = self._store.find(keys)
+            if not isinstance(told, Found):
+                waiter = Waiter(batch, call, loop.create_future(), self._clock(), keys)
+                self._wait(waiter, loop)
+                told.add_done_callback(lambda told: self._looked_up(waiter, told.result()))
+                return waiter.answer
+            found = told
+            if n_rows == 1 and found.values[0] is not None and not found.due:
+                row = self._read(keys[0], found.values[0])
+                if row is not None:
+                    return self._hit(row, loop)
+                found = nothing(keys)
         waiter = Waiter(batch, call, loop.create_future(), self._clock(), keys)
-        waiter.found = found
-        self._ask(waiter, range(batch.n_rows))
+        self._take(waiter, found)
+        self._ask(waiter, range(n_rows))
         if not waiter.pending:
             self._finish(waiter)
         if not waiter.answer.done():
             self._wait(waiter, loop)
         return waiter.answer
+
+    def _hit(self, row: Value, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer]:
+        answer: asyncio.Future[Answer] = loop.create_future()
+        answer.set_result(Answer(self._values.joined([row]), *self._version, _HIT))
+        self._tell(1, 0, 0, answered_s=(0.0,))
+        return answer
+
+    def _looked_up(self, waiter: Waiter, found: Found) -> None:
+        """The store has answered, or has not in time."""
+        if waiter.answer.done():
+            return
+        self._take(waiter, found)
+        self._ask_again(waiter, range(waiter.batch.n_rows))
+        if not waiter.pending and not waiter.answer.done():
+            self._finish(waiter)
+
+    def _take(self, waiter: Waiter, found: Found) -> None:
+        waiter.unasked = not found.asked
+        waiter.found = [
+            None if value is None else self._read(waiter.keys[row], value)
+            for row, value in enumerate(found.values)
+        ]
+        for row in found.due:
+            if waiter.found[row] is not None and waiter.keys[row] not in self._flights:
+                self._refresh(waiter, row)
 
     def _read(self, key: bytes, value: bytes) -> Value | None:
         """The row in `value`; one that is none of this model's is forgotten."""
@@ -121,6 +151,11 @@ class Cached:
         if read is None:
             self._store.drop(key)
         return read
+
+    def _refresh(self, waiter: Waiter, row: int) -> None:
+        """Have a row run for nobody, before what is kept of it ends."""
+        with suppress(Overloaded):  # then it runs when it is missed
+            self._run(None, waiter.batch.take([row]), waiter.call, {waiter.keys[row]: 0})
 
     def _tell(
         self,
@@ -137,10 +172,19 @@ class Cached:
             told = CacheUsed(hits, joined, ran, bypassed, saved_s, answered_s, failed_s)
             self._listener.cache_used(told)
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether rows that are known are answered before the event loop turns."""
+        return self._store.answers_at_once
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
     def _ask(self, waiter: Waiter, rows: Iterable[int]) -> None:
         """Submit those of `rows` that are not there, unless under way. Raises Overloaded."""
         if not waiter.keys:
-            self._run(waiter, {b"": 0}, list(rows))
+            self._run_for(waiter, {b"": 0}, list(rows))
             return
         joins = waiter.call.cache is CacheUse.USE
         joined: list[Wanted] = []
@@ -152,7 +196,7 @@ class Cached:
                 continue
             key = waiter.keys[row]
             run = self._flights.get(key) if joins else None
-            if run is not None and run.waiters:  # else it was called off
+            if run is not None and not run.is_off:
                 joined.append(Wanted(run, run.places[key], row))
             elif key in places:
                 again.append((places[key], row))
@@ -160,7 +204,7 @@ class Cached:
                 places[key] = len(missing)
                 missing.append(row)
         if missing:
-            run = self._run(waiter, places, missing)
+            run = self._run_for(waiter, places, missing)
             waiter.wanted += [Wanted(run, place, row) for place, row in again]
         for one in joined:
             if one.run not in waiter.pending:
@@ -168,20 +212,27 @@ class Cached:
                 one.run.waiters.append(waiter)
         waiter.wanted += joined
 
-    def _run(self, waiter: Waiter, places: dict[bytes, int], rows: Sequence[int]) -> Run:
-        """Have these rows run, on nobody's deadline. Raises Overloaded."""
-        batch, call = waiter.batch, waiter.call
-        run = Run(waiter, places, self._clock(), kept=bool(waiter.keys))
+    def _run_for(self, waiter: Waiter, places: dict[bytes, int], rows: Sequence[int]) -> Run:
+        """Have these rows of a call run. Raises Overloaded."""
+        batch = waiter.batch
         wanted = batch if len(rows) == batch.n_rows else batch.take(rows)
-        if call.deadline is not None:
-            call = Call(call.request_id, None, call.traceparent)
-        run.asked = self._batcher.submit(wanted, call)
-        if run.kept:
-            for key in places:
-                self._flights[key] = run
+        run = self._run(waiter, wanted, waiter.call, places)
         waiter.pending.add(run)
         waiter.wanted += [Wanted(run, place, row) for place, row in enumerate(rows)]
         waiter.ran += len(rows)
+        return run
+
+    def _run(
+        self, leader: Waiter | None, batch: Batch, call: Call, places: dict[bytes, int]
+    ) -> Run:
+        """Have rows run, on nobody's deadline. Raises Overloaded."""
+        run = Run(leader, places, self._clock(), kept=leader is None or bool(leader.keys))
+        if call.deadline is not None:
+            call = Call(call.request_id, None, call.traceparent)
+        run.asked = self._batcher.submit(batch, call)
+        if run.kept:
+            for key in places:
+                self._flights[key] = run
         run.asked.add_done_callback(lambda _: self._came_back(run))
         return run
 
@@ -246,9 +297,17 @@ class Cached:
             if value is not None:
                 store.put(key, value)
         if self._listener is not None:
-            evicted = store.evicted - self._evicted
-            self._evicted = store.evicted
-            self._listener.cache_held(CacheHeld(len(store), store.held_bytes, evicted))
+            now, before = store.counts, self._told
+            self._told = replace(now)
+            self._listener.cache_held(
+                CacheHeld(
+                    now.entries,
+                    now.n_bytes,
+                    now.evicted - before.evicted,
+                    now.rejected - before.rejected,
+                    now.unwritten - before.unwritten,
+                )
+            )
         return values
 
     def _finish(self, waiter: Waiter) -> None:
@@ -274,12 +333,13 @@ class Cached:
         joined = len(waiter.wanted) - ran
         hits = n_rows - ran - joined
         took = (self._clock() - waiter.arrived,)
-        if n_rows == ran == 1 and waiter.keys and waiter.call.cache is CacheUse.USE:
+        around = waiter.unasked or not waiter.keys
+        if n_rows == ran == 1 and not around and waiter.call.cache is CacheUse.USE:
             status = _MISS
         else:
-            status = CacheStatus(hits, joined, ran, waiter.call.cache, not waiter.keys)
+            status = CacheStatus(hits, joined, ran, waiter.call.cache, around)
         waiter.answer.set_result(Answer(outputs, *self._version, status))
-        if waiter.keys:
+        if not around:
             self._tell(hits, joined, ran, answered_s=took)
         else:
             self._tell(0, 0, 0, bypassed=n_rows, answered_s=took)

@@ -23,21 +23,22 @@ from foretell.errors import DeadlineExceeded
 class Run:
     """Rows that the model is asked for; `places` says which key is which of them.
 
-    `leader` is the call that it was started for, as long as that waits. `kept`: others may join,
-    and the answers are kept.
+    `leader` is the call that it was started for, as long as that waits; None, when it is to renew
+    what is kept. `kept`: others may join, and the answers are kept. `is_off`: nobody waited.
     """
 
-    __slots__ = ("asked", "began", "kept", "leader", "places", "waiters")
+    __slots__ = ("asked", "began", "is_off", "kept", "leader", "places", "waiters")
 
     def __init__(
-        self, leader: Waiter, places: dict[bytes, int], began: float, *, kept: bool
+        self, leader: Waiter | None, places: dict[bytes, int], began: float, *, kept: bool
     ) -> None:
         self.leader: Waiter | None = leader
         self.places = places
         self.began = began
         self.kept = kept
         self.asked: asyncio.Future[Answer]
-        self.waiters: list[Waiter] = [leader]
+        self.is_off = False
+        self.waiters: list[Waiter] = [] if leader is None else [leader]
 
     def left_by(self, waiter: Waiter) -> None:
         """`waiter` waits no longer; when nobody does, the rows leave the queue."""
@@ -45,6 +46,7 @@ class Run:
         if self.leader is waiter:
             self.leader = None
         if not self.waiters and not self.asked.done():
+            self.is_off = True
             self.asked.set_exception(DeadlineExceeded("nobody waits for these rows any more"))
 
 
@@ -59,8 +61,8 @@ class Wanted(NamedTuple):
 class Waiter:
     """A call that waits: `found` has its rows that are there, `wanted` says where the others are.
 
-    Without `keys` it goes around the cache. `ran` of its rows are run for it, `pending` are the
-    runs that it waits for.
+    Without `keys` it goes around the cache; `unasked`: the store gave no answer. `ran` of its rows
+    are run for it, `pending` are the runs that it waits for.
     """
 
     __slots__ = (
@@ -73,6 +75,7 @@ class Waiter:
         "keys",
         "pending",
         "ran",
+        "unasked",
         "wanted",
     )
 
@@ -93,6 +96,7 @@ class Waiter:
         self.wanted: list[Wanted] = []
         self.pending: set[Run] = set()
         self.ran = 0
+        self.unasked = False
         self.alarm: asyncio.TimerHandle | None = None
 
     def takes_all_of(self, outputs: Batch) -> bool:
