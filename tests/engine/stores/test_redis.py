@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -321,3 +322,46 @@ def test_memory_goes_on_alone_when_redis_is_gone(server: RedisServer) -> None:
 def test_a_url_that_is_none_is_refused_when_the_server_starts() -> None:
     with pytest.raises(BadSettings, match="cache's Redis"):
         store_at("http://:secret@localhost")
+
+
+def test_a_user_that_may_do_little_is_enough(server: RedisServer) -> None:
+    async def scene() -> None:
+        with server.client() as client:
+            rules = ["on", ">secret", "~foretell:*", "-@all", "+mget", "+set"]
+            client.execute_command("ACL", "SETUSER", "cache", *rules)
+            url = server.url.replace("//", "//cache:secret@")
+            async with scenes(store_at(url)) as (one,):
+                await one.asked(1.0)
+                await until(lambda: client.dbsize() == 1)
+                assert await one.asked(1.0) == ([2.0], HIT)
+
+    played(scene)
+
+
+def test_over_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    port = free_port()
+    files = {"ca-cert": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+    told = [f"--tls-{name}-file" for name in files], [str(tmp_path / f) for f in files.values()]
+    flags = [word for pair in zip(*told, strict=True) for word in pair]
+    server = RedisServer(tmp_path, *flags, "--tls-port", str(port), "--tls-auth-clients", "no")
+
+    async def scene() -> None:
+        url = f"rediss://localhost:{port}"
+        good = store_at(f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}")
+        async with scenes(good, store_at(url)) as (one, stranger):
+            await one.asked(1.0)
+            with server.client() as client:
+                await until(lambda: client.dbsize() == 1)
+            assert await one.asked(1.0) == ([2.0], HIT)
+            for _ in range(5):
+                assert await stranger.asked(1.0) == ([2.0], AROUND)
+
+    try:
+        played(scene)
+    finally:
+        server.stop()
