@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,8 +34,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def set_up(folder: Path, store: str) -> None:
-    told = f"[models.counting.cache]\nstore = '{store}'\nttl_s = 600\ntimeout_ms = 100\n"
+def set_up(folder: Path, store: str, more: str = "") -> None:
+    told = f"[models.counting.cache]\nstore = '{store}'\nttl_s = 600\ntimeout_ms = 100\n{more}"
     (folder / "foretell.toml").write_text(told)
 
 
@@ -65,6 +69,40 @@ def test_two_servers_of_two_workers_share_one_redis(
             for server in (one.url, other.url):
                 assert httpx.post(f"{server}/predict", json={"x": x}).status_code == 200
         assert "secret" not in one.log + other.log
+
+
+def test_the_command_shows_and_clears_what_is_kept(folder: Path, redis_server: RedisServer) -> None:
+    set_up(folder, "tiered", f"url = '{redis_server.url}'\n")
+
+    def cache(*words: str) -> Any:
+        command = [sys.executable, "-m", "foretell", "cache", *words, "--json"]
+        ended = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert "secret" not in ended.stdout + ended.stderr
+        return json.loads(ended.stdout) if ended.stdout else ended.stderr
+
+    with redis_server.client() as client, running(folder / "models", cwd=folder) as server:
+        client.set("foretell:{counting2:00}:x", "another model's")
+        for x in range(2, 7):
+            httpx.post(f"{server.url}/predict", json={"x": x})
+        deadline = time.monotonic() + 20
+        while client.dbsize() < 6 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        told = cache("stats", "counting", "--server", server.url)
+        (kept,) = told["redis"]
+        assert (kept["rows"], kept["bytes"] > 5 * 60, len(kept["package"])) == (5, True, 16)
+        assert told["server"]["foretell_cache_rows_total 1.0.0 miss"] == 5
+        assert told["server"]["foretell_cache_entries 1.0.0"] == 5
+        assert cache("clear", "counting") == {"model": "counting", "rows": 5}
+        assert cache("stats", "counting") == {"model": "counting", "redis": []}
+        assert client.dbsize() == 1
+    assert "no cache is set for 'countin'" in str(cache("clear", "countin"))
+    redis_server.kill()
+    assert cache("stats", "counting")["code"] == "store_failed"
+    set_up(folder, "memory")
+    for what in ("stats", "clear"):
+        assert "in the memory of each worker" in str(cache(what, "counting"))
 
 
 def test_a_cache_in_redis_without_a_url_is_refused(folder: Path) -> None:

@@ -27,12 +27,14 @@ from foretell.engine.batcher import Batcher
 from foretell.engine.hooks import BatchEnded, CacheHeld, CacheUsed, Dropped, VersionListener
 from foretell.engine.stores.flight import Run, Waiter, Wanted
 from foretell.engine.stores.keys import Keys, identity
-from foretell.engine.stores.store import Counts, Found, Store, nothing
+from foretell.engine.stores.store import Counts, Found, Store
 from foretell.engine.stores.values import Value, Values
 from foretell.errors import DeadlineExceeded, ForetellError, Overloaded
 
 _HIT = CacheStatus(1, 0, 0)
 _MISS = CacheStatus(0, 0, 1)
+_NONE = Found(())
+_FIRST = (0,)
 _SHARE = 0.05
 """Of the mean time of a run, how much the last one weighs."""
 
@@ -97,28 +99,38 @@ class Cached:
         else:
             keys = self._keys.of(batch)
         if not keys or use is not CacheUse.USE:
-            found = Found([None] * n_rows)
+            found = _NONE
         else:
             told = self._store.find(keys)
             if not isinstance(told, Found):
-                waiter = Waiter(batch, call, loop.create_future(), self._clock(), keys)
+                waiter = self._waiter(batch, call, keys, loop)
                 self._wait(waiter, loop)
                 told.add_done_callback(lambda told: self._looked_up(waiter, told.result()))
                 return waiter.answer
             found = told
-            if n_rows == 1 and found.values[0] is not None and not found.due:
-                row = self._read(keys[0], found.values[0])
-                if row is not None:
+            if n_rows == 1:
+                value = found.values[0]
+                row = None if value is None else self._read(keys[0], value)
+                if row is not None and not found.due:
                     return self._hit(row, loop)
-                found = nothing(keys)
-        waiter = Waiter(batch, call, loop.create_future(), self._clock(), keys)
-        self._take(waiter, found)
+                if row is None and found.asked:
+                    found = _NONE
+        waiter = self._waiter(batch, call, keys, loop)
+        if found is not _NONE:
+            self._take(waiter, found)
         self._ask(waiter, range(n_rows))
         if not waiter.pending:
             self._finish(waiter)
         if not waiter.answer.done():
             self._wait(waiter, loop)
         return waiter.answer
+
+    def _waiter(
+        self, batch: Batch, call: Call, keys: Sequence[bytes], loop: asyncio.AbstractEventLoop
+    ) -> Waiter:
+        found: list[Value | None] = [None] * batch.n_rows
+        answer: asyncio.Future[Answer] = loop.create_future()
+        return Waiter(batch, call, answer, self._clock(), keys, found, [], set())
 
     def _hit(self, row: Value, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer]:
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -187,6 +199,16 @@ class Cached:
             self._run_for(waiter, {b"": 0}, list(rows))
             return
         joins = waiter.call.cache is CacheUse.USE
+        if len(waiter.keys) == 1 and waiter.found[0] is None:  # quicker, and nearly every request
+            (key,) = waiter.keys
+            run = self._flights.get(key) if joins else None
+            if run is None or run.is_off:
+                self._run_for(waiter, {key: 0}, _FIRST)
+            else:
+                waiter.wanted.append(Wanted(run, run.places[key], 0))
+                waiter.pending.add(run)
+                run.waiters.append(waiter)
+            return
         joined: list[Wanted] = []
         places: dict[bytes, int] = {}
         missing: list[int] = []
@@ -226,14 +248,16 @@ class Cached:
         self, leader: Waiter | None, batch: Batch, call: Call, places: dict[bytes, int]
     ) -> Run:
         """Have rows run, on nobody's deadline. Raises Overloaded."""
-        run = Run(leader, places, self._clock(), kept=leader is None or bool(leader.keys))
         if call.deadline is not None:
             call = Call(call.request_id, None, call.traceparent)
-        run.asked = self._batcher.submit(batch, call)
+        asked = self._batcher.submit(batch, call)
+        kept = leader is None or bool(leader.keys)
+        waiters = [] if leader is None else [leader]
+        run = Run(leader, places, self._clock(), kept, asked, waiters)
         if run.kept:
             for key in places:
                 self._flights[key] = run
-        run.asked.add_done_callback(lambda _: self._came_back(run))
+        asked.add_done_callback(lambda _: self._came_back(run))
         return run
 
     def _wait(self, waiter: Waiter, loop: asyncio.AbstractEventLoop) -> None:
@@ -297,18 +321,17 @@ class Cached:
             if value is not None:
                 store.put(key, value)
         if self._listener is not None:
-            now, before = store.counts, self._told
-            self._told = replace(now)
-            self._listener.cache_held(
-                CacheHeld(
-                    now.entries,
-                    now.n_bytes,
-                    now.evicted - before.evicted,
-                    now.rejected - before.rejected,
-                    now.unwritten - before.unwritten,
-                )
-            )
+            self._listener.cache_held(self._held())
         return values
+
+    def _held(self) -> CacheHeld:
+        now, before = self._store.counts, self._told
+        evicted = now.evicted - before.evicted
+        rejected = now.rejected - before.rejected
+        unwritten = now.unwritten - before.unwritten
+        if evicted or rejected or unwritten:
+            self._told = replace(now)
+        return CacheHeld(now.entries, now.n_bytes, evicted, rejected, unwritten)
 
     def _finish(self, waiter: Waiter) -> None:
         """Answer a call of which all rows are there."""

@@ -14,31 +14,28 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call
 from foretell.engine.stores.values import Value
 from foretell.errors import DeadlineExceeded
 
 
-class Run:
+class Run(msgspec.Struct, eq=False):
     """Rows that the model is asked for; `places` says which key is which of them.
 
     `leader` is the call that it was started for, as long as that waits; None, when it is to renew
     what is kept. `kept`: others may join, and the answers are kept. `is_off`: nobody waited.
     """
 
-    __slots__ = ("asked", "began", "is_off", "kept", "leader", "places", "waiters")
-
-    def __init__(
-        self, leader: Waiter | None, places: dict[bytes, int], began: float, *, kept: bool
-    ) -> None:
-        self.leader: Waiter | None = leader
-        self.places = places
-        self.began = began
-        self.kept = kept
-        self.asked: asyncio.Future[Answer]
-        self.is_off = False
-        self.waiters: list[Waiter] = [] if leader is None else [leader]
+    leader: Waiter | None
+    places: dict[bytes, int]
+    began: float
+    kept: bool
+    asked: asyncio.Future[Answer]
+    waiters: list[Waiter]
+    is_off: bool = False
 
     def left_by(self, waiter: Waiter) -> None:
         """`waiter` waits no longer; when nobody does, the rows leave the queue."""
@@ -58,46 +55,24 @@ class Wanted(NamedTuple):
     row: int
 
 
-class Waiter:
+class Waiter(msgspec.Struct, eq=False):
     """A call that waits: `found` has its rows that are there, `wanted` says where the others are.
 
     Without `keys` it goes around the cache; `unasked`: the store gave no answer. `ran` of its rows
     are run for it, `pending` are the runs that it waits for.
     """
 
-    __slots__ = (
-        "alarm",
-        "answer",
-        "arrived",
-        "batch",
-        "call",
-        "found",
-        "keys",
-        "pending",
-        "ran",
-        "unasked",
-        "wanted",
-    )
-
-    def __init__(
-        self,
-        batch: Batch,
-        call: Call,
-        answer: asyncio.Future[Answer],
-        arrived: float,
-        keys: Sequence[bytes],
-    ) -> None:
-        self.batch = batch
-        self.call = call
-        self.answer = answer
-        self.arrived = arrived
-        self.keys = keys
-        self.found: list[Value | None] = []
-        self.wanted: list[Wanted] = []
-        self.pending: set[Run] = set()
-        self.ran = 0
-        self.unasked = False
-        self.alarm: asyncio.TimerHandle | None = None
+    batch: Batch
+    call: Call
+    answer: asyncio.Future[Answer]
+    arrived: float
+    keys: Sequence[bytes]
+    found: list[Value | None]
+    wanted: list[Wanted]
+    pending: set[Run]
+    ran: int = 0
+    unasked: bool = False
+    alarm: asyncio.TimerHandle | None = None
 
     def takes_all_of(self, outputs: Batch) -> bool:
         """Whether its answer is all rows of a run, in their order."""

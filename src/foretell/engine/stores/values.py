@@ -38,13 +38,12 @@ class Values:
         self._decode = msgspec.msgpack.Decoder(kind).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._free = [place for place, field in enumerate(fields) if -1 in field.shape]
-        self._usual = _told(field.datatype.numpy for field in fields)
+        self._usual = tuple(field.datatype.numpy for field in fields)
 
     def dtypes_of(self, outputs: Batch) -> str:
         """What a value says of the dtypes of these answers."""
         dtypes = outputs.dtypes
-        told = "" if dtypes is None else _told(dtypes)
-        return "" if told == self._usual else told
+        return "" if dtypes is None or dtypes == self._usual else _told(dtypes)
 
     def write(self, value: Value) -> bytes | None:
         """The bytes of a row; None when they can't be told, as text that is no Unicode."""
