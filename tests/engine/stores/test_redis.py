@@ -150,9 +150,10 @@ def test_redis_goes_and_comes_back(
     server: RedisServer, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     async def scene() -> None:
-        async with scenes(store_at(server.url, timeout_s=0.05)) as (one,):
+        store = store_at(server.url, timeout_s=0.05)
+        async with scenes(store) as (one,):
             await one.asked(1.0)
-            await until(lambda: not one.cached._store._unwritten)  # type: ignore[attr-defined]
+            await store.written()
             (server.kill if how == "killed" else server.freeze)()
             took = []
             for _ in range(40):
@@ -164,7 +165,7 @@ def test_redis_goes_and_comes_back(
             assert sorted(took)[-4] < 0.02  # three were kept waiting
             await asyncio.sleep(1.0)  # it is tried again, without success
             (server.start if how == "killed" else server.thaw)()
-            await until(lambda: not one.cached._store._breaker.is_open)  # type: ignore[attr-defined]
+            await until(lambda: not store._breaker.is_open)
             await one.asked(1.0)
 
             async def hits() -> bool:
@@ -197,7 +198,7 @@ def test_a_full_redis_still_answers_and_says_once_that_it_takes_nothing(
                 client.config_set("maxmemory", "1")
                 for n in range(5):
                     assert await one.asked(10.0 + n) == ([20.0 + 2 * n], MISS)
-                    await until(lambda: not store._unwritten and store._writing is None)
+                    await store.written()
                 assert store.counts.unwritten == 5
                 assert await one.asked(1.0) == ([2.0], HIT)
                 client.config_set("maxmemory", "0")

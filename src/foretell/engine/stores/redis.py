@@ -253,6 +253,11 @@ class RedisStore:
             else:
                 _log.warning("%s keeps answers again", self._name)
 
+    async def written(self) -> None:
+        """Until all that was to be kept is there, or lost."""
+        if self._writing is not None:
+            await self._writing
+
     def drop(self, key: bytes) -> None:
         """What `key` had is no value; what the model answers now will take its place."""
         self.counts.rejected += 1
