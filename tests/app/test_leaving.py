@@ -3,6 +3,9 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -12,7 +15,14 @@ from foretell.app.serving.lingering import Lingering
 from foretell.engine.notice import Notice
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Executor]:
+    """A process without what other tests left open: every connection that there is, is held."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        yield pool
+
+
+@contextmanager
 def link() -> Iterator[tuple[socket.socket, socket.socket]]:
     """The two ends of a connection: a server's and a client's."""
     with (
@@ -24,48 +34,51 @@ def link() -> Iterator[tuple[socket.socket, socket.socket]]:
             yield ours, theirs
 
 
-def let_go(lingering: Lingering, theirs: socket.socket) -> None:
-    theirs.close()
-    lingering.hold()  # closes the client's end
-    lingering.hold()  # sees that it is
-
-
-def test_a_client_reads_the_farewell_although_it_was_just_sending(
-    link: tuple[socket.socket, socket.socket],
-) -> None:
-    ours, theirs = link
+def farewell(held: bool) -> tuple[bytes, bytes]:
+    """What a client reads that was sending while its server said farewell and closed."""
     lingering = Lingering()
-    lingering.hold()
-    ours.sendall(b"farewell")
-    theirs.sendall(b"one more call")
-    ours.close()  # with that call unread, this alone resets the connection
-    lingering.hold()
-    theirs.sendall(b"and another")
-    assert theirs.recv(100) == b"farewell"
-    assert theirs.recv(100) == b""
-    let_go(lingering, theirs)
-
-
-def test_a_reset_is_what_happens_otherwise(link: tuple[socket.socket, socket.socket]) -> None:
-    ours, theirs = link
-    ours.sendall(b"farewell")
-    theirs.sendall(b"one more call")
-    ours.close()
-    with pytest.raises(ConnectionError):
+    with link() as (ours, theirs):
+        if held:
+            lingering.hold()
+        ours.sendall(b"farewell")
+        theirs.sendall(b"one more call")
+        ours.close()  # with that call unread, this alone resets the connection
+        lingering.hold()
         theirs.sendall(b"and another")
+        read = theirs.recv(100), theirs.recv(100)
+        theirs.close()
+        lingering.hold()  # closes the client's end
+        lingering.hold()  # sees that it is
+        return read
 
 
-def test_a_connection_is_let_go_when_its_client_is(
-    link: tuple[socket.socket, socket.socket],
-) -> None:
-    ours, theirs = link
+def held_until_the_client_has_left() -> list[int]:
     lingering = Lingering()
-    lingering.hold()
-    ours.close()
-    lingering.hold()
-    assert len(lingering) == 2  # both ends are in this process
-    let_go(lingering, theirs)
-    assert len(lingering) == 0
+    counts = []
+    with link() as (ours, theirs):
+        lingering.hold()
+        ours.close()
+        lingering.hold()
+        counts.append(len(lingering))
+        theirs.close()
+        lingering.hold()  # closes the client's end
+        lingering.hold()  # sees that it is
+        counts.append(len(lingering))
+    return counts
+
+
+def test_a_client_reads_the_farewell_although_it_was_just_sending(alone: Executor) -> None:
+    assert alone.submit(farewell, held=True).result(30) == (b"farewell", b"")
+
+
+def test_a_reset_is_what_happens_otherwise(alone: Executor) -> None:
+    with pytest.raises(ConnectionError):
+        alone.submit(farewell, held=False).result(30)
+
+
+def test_a_connection_is_let_go_when_its_client_is(alone: Executor) -> None:
+    both_ends = 2  # they are in one process
+    assert alone.submit(held_until_the_client_has_left).result(30) == [both_ends, 0]
 
 
 def headers_of(notice: Notice, http_version: str) -> list[tuple[bytes, bytes]]:

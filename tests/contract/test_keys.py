@@ -68,6 +68,19 @@ def guarded(repository: Path, file: Path, keys: dict[str, str]) -> Iterator[Serv
         yield server
 
 
+@pytest.fixture(scope="module", params=["h2corn", pytest.param("uvicorn", marks=pytest.mark.slow)])
+def rest(
+    request: pytest.FixtureRequest, guarded: Server, repository: Path, file: Path
+) -> Iterator[Server]:
+    """The same under each server of REST."""
+    if request.param == "h2corn":
+        yield guarded
+        return
+    arguments = ["--default-model", "churn", "--model-control", "--keys-file", str(file)]
+    with running(repository, *arguments, "--server", request.param) as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
 def app(repository: Path, file: Path, keys: dict[str, str]) -> RestApp:
     assert keys
@@ -106,8 +119,8 @@ def test_every_method_has_a_decision(app: RestApp) -> None:
     assert real == set(METHODS)
 
 
-def test_without_a_key_only_what_is_open_answers(guarded: Server, app: RestApp) -> None:
-    with httpx.Client(base_url=guarded.url) as client:
+def test_without_a_key_only_what_is_open_answers(rest: Server, app: RestApp) -> None:
+    with httpx.Client(base_url=rest.url) as client:
         for method, path in routes_of(app):
             told = client.request(method, path)
             need, _ = decided(path) or (None, None)
@@ -120,9 +133,9 @@ def test_without_a_key_only_what_is_open_answers(guarded: Server, app: RestApp) 
 
 
 def test_a_key_for_another_model_is_forbidden_wherever_a_model_is_named(
-    guarded: Server, app: RestApp, keys: dict[str, str]
+    rest: Server, app: RestApp, keys: dict[str, str]
 ) -> None:
-    with httpx.Client(base_url=guarded.url, headers=bearer(keys["plans"])) as client:
+    with httpx.Client(base_url=rest.url, headers=bearer(keys["plans"])) as client:
         asked = 0
         for method, path in routes_of(app):
             need, model = decided(path) or (None, None)
@@ -133,10 +146,10 @@ def test_a_key_for_another_model_is_forbidden_wherever_a_model_is_named(
         assert client.get("/models/plans").status_code == 200
 
 
-def test_control_needs_an_admin_key(guarded: Server, keys: dict[str, str]) -> None:
+def test_control_needs_an_admin_key(rest: Server, keys: dict[str, str]) -> None:
     path = "/v2/repository/models/churn/load"
     for name, status in (("all", 403), ("plans", 403), ("admin", 200)):
-        told = httpx.post(f"{guarded.url}{path}", headers={"x-api-key": keys[name]})
+        told = httpx.post(f"{rest.url}{path}", headers={"x-api-key": keys[name]})
         assert told.status_code == status, name
 
 
@@ -150,15 +163,15 @@ def test_control_needs_an_admin_key(guarded: Server, keys: dict[str, str]) -> No
         [("x-api-key", "one"), ("x-api-key", "two")],
     ],
 )
-def test_what_is_no_key_is_refused(guarded: Server, sent: list[tuple[str, str]]) -> None:
-    told = httpx.post(f"{guarded.url}/predict", json=ROW, headers=sent)
+def test_what_is_no_key_is_refused(rest: Server, sent: list[tuple[str, str]]) -> None:
+    told = httpx.post(f"{rest.url}/predict", json=ROW, headers=sent)
     assert told.status_code == 401, told.text
 
 
 @pytest.mark.parametrize("path", ["/models/churn%0a", "/v2/models/churn/config%0a", "/nothing"])
-def test_odd_paths_open_nothing(guarded: Server, keys: dict[str, str], path: str) -> None:
-    assert httpx.get(f"{guarded.url}{path}").status_code == 401
-    told = httpx.get(f"{guarded.url}{path}", headers=bearer(keys["plans"]))
+def test_odd_paths_open_nothing(rest: Server, keys: dict[str, str], path: str) -> None:
+    assert httpx.get(f"{rest.url}{path}").status_code == 401
+    told = httpx.get(f"{rest.url}{path}", headers=bearer(keys["plans"]))
     assert told.status_code in (403, 404)
 
 
@@ -233,14 +246,12 @@ def test_the_client_sends_its_key(guarded: Server, keys: dict[str, str], scheme:
         client.predict("churn", ROW)
 
 
-def test_keys_come_and_go_without_a_restart(
-    guarded: Server, file: Path, keys: dict[str, str]
-) -> None:
+def test_keys_come_and_go_without_a_restart(rest: Server, file: Path, keys: dict[str, str]) -> None:
     assert keys
 
     def until(key: str, status: int) -> None:
         end = time.monotonic() + START_S
-        while httpx.get(f"{guarded.url}/models", headers=bearer(key)).status_code != status:
+        while httpx.get(f"{rest.url}/models", headers=bearer(key)).status_code != status:
             assert time.monotonic() < end
             time.sleep(0.05)
 

@@ -133,8 +133,10 @@ def test_a_million_addresses_take_bounded_memory_and_touch_no_key() -> None:
 
 
 @pytest.mark.slow
-def test_a_server_refuses_what_is_too_much_over_rest_and_grpc(repository: Path) -> None:
+@pytest.mark.parametrize("kind", ["h2corn", "uvicorn"])
+def test_a_server_refuses_what_is_too_much_over_rest_and_grpc(repository: Path, kind: str) -> None:
     flags = ["--default-model", "churn", "--rate-limit", "0.01/s", "--rate-burst", "3"]
+    flags += ["--server", kind]
     request: Any = messages.message("prediction.PredictRequest")
     with running(repository, *flags) as server:
         with httpx.Client(base_url=server.url) as client:
@@ -144,6 +146,8 @@ def test_a_server_refuses_what_is_too_much_over_rest_and_grpc(repository: Path) 
             assert told[3].json()["code"] == "overloaded"
             assert client.get("/health/ready").status_code == 200
             assert client.get("/metrics").status_code == 200
+        if kind == "uvicorn":
+            return  # it has no gRPC
         with grpc.insecure_channel(urlsplit(server.url).netloc) as channel:
             call: Any = channel.unary_unary(PREDICT)
             with pytest.raises(grpc.RpcError) as caught:

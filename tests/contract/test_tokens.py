@@ -299,12 +299,15 @@ def test_a_url_is_read_again_when_a_key_is_unknown_and_may_fail_meanwhile() -> N
 
 
 @pytest.mark.slow
-def test_a_server_takes_tokens_over_rest_and_grpc(repository: Path, file: Path) -> None:
+@pytest.mark.parametrize("kind", ["h2corn", "uvicorn"])
+def test_a_server_takes_tokens_over_rest_and_grpc(repository: Path, file: Path, kind: str) -> None:
+    schemes = ("http", "grpc") if kind == "h2corn" else ("http",)
     flags = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--jwt-jwks", str(file)]
+    flags += ["--server", kind]
     good, plans = token(scope="foretell:models"), token(scope="foretell:models:plans")
     with running(repository, "--default-model", "churn", "--model-control", *flags) as server:
         place = urlsplit(server.url).netloc
-        for scheme in ("http", "grpc"):
+        for scheme in schemes:
             with Client(f"{scheme}://{place}", api_key=good) as client:
                 assert client.predict("churn", ROW)
             with Client(f"{scheme}://{place}", api_key=plans) as client, pytest.raises(Forbidden):

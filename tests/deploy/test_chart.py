@@ -208,6 +208,29 @@ def test_settings_reach_the_server_as_they_are(tmp_path: Path) -> None:
     assert read.caches == {"churn": CacheSettings(store="memory", max_bytes=134217728, ttl_s=0.5)}
 
 
+def test_who_may_ask_is_what_a_secret_and_a_config_map_say(tmp_path: Path) -> None:
+    """A server that is not told of the file it was given would let in everybody."""
+    found = objects("store")
+    read = settings_of(of_kind("ConfigMap", found), tmp_path)
+    spec = of_kind("Deployment", found)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    at = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    volumes = {one["name"]: one for one in spec["volumes"]}
+    keys, jwks = Path(str(read.keys_file)), Path(str(read.jwt_jwks))
+    assert volumes[at[str(keys.parent)]]["secret"]["secretName"] == "churn-keys"
+    assert volumes[at[str(jwks.parent)]]["configMap"]["name"] == "issuer"
+    assert (keys.name, jwks.name) == ("keys.toml", "jwks.json")
+
+
+def test_the_issuers_keys_may_be_at_its_own_address(tmp_path: Path) -> None:
+    settings = {"jwt_issuer": "https://id.example", "jwt_audience": "churn"}
+    told = {"access": {"jwks": "https://id.example/jwks.json"}, "settings": settings}
+    found = rendered(IMAGE, told)
+    assert settings_of(of_kind("ConfigMap", found), tmp_path).jwt_jwks == told["access"]["jwks"]
+    volumes = of_kind("Deployment", found)["spec"]["template"]["spec"]["volumes"]
+    assert [one["name"] for one in volumes] == ["config", "tmp"]
+
+
 def test_settings_reach_a_job_as_they_are(tmp_path: Path) -> None:
     found = [each for each in objects("everything") if key(each) == ("ConfigMap", "churn-batch")]
     read = settings_of(found[0], tmp_path, BatchSettings)
@@ -280,7 +303,7 @@ def test_the_schema_has_the_settings_that_there_are(kind: type[Readable]) -> Non
     known = schema["settings"] if kind is Settings else schema["batch"]["properties"]["settings"]
     # The chart knows these itself.
     own = {"bind", "workers", "drain_grace_s", "shutdown_timeout_s", "certfile", "keyfile"}
-    own |= {"client_cafile"}
+    own |= {"client_cafile", "keys_file", "jwt_jwks"}
     own |= {"cache_dir", "metrics", "metrics_bind", "models"}
     fields = kind.model_json_schema()["properties"]
     expected = {

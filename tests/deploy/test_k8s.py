@@ -144,6 +144,7 @@ REFUSED = {
     "too few": ({"server": {"workers": 0}}, "server.workers is 0, but must be at least 1"),
     "no claim": ({"models": {"source": "claim"}}, "models.claim.name is missing"),
     "no store": ({"models": {"source": "store"}}, "models.store.url is missing"),
+    "no issuer": ({"access": {"jwks": "keys"}}, "settings.jwt_issuer is missing: access.jwks has"),
     "no input": ({"batch": {"enabled": True}}, "batch.input is missing"),
     "no hosts": (
         {"gateway": {"grpc": {"enabled": True, "parentRefs": [{"name": "a"}]}}},

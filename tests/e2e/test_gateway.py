@@ -142,7 +142,7 @@ class TestStrategies:
             at.until_healthy(3)
             with ThreadPoolExecutor(1) as pool:
                 path = f"{at.url}/models/other/predict"
-                first = pool.submit(httpx.post, path, json={"features": [3.0, 2.5]}, timeout=30)
+                first = pool.submit(httpx.post, path, json={"features": [8.0, 2.5]}, timeout=30)
                 metric = "envoy_cluster_upstream_rq_active"
                 until(lambda: at.metric(metric, envoy_cluster_name="default") == 1)
                 found = shares(urls, asks(at, 90))

@@ -44,6 +44,23 @@ def written() -> Iterator[Written]:
     root.setLevel(level)
 
 
+@pytest.fixture(params=["plain", "with Ray"])
+def maker(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What makes records: Python's own, or one as Ray's, which adds to every record."""
+    before = logging.getLogRecordFactory()
+
+    def stamped(*args: Any, **named: Any) -> logging.LogRecord:
+        record = before(*args, **named)
+        record.__dict__["_ray_timestamp_ns"] = 1
+        return record
+
+    if request.param == "with Ray":
+        logging.setLogRecordFactory(stamped)
+    yield
+    logging.setLogRecordFactory(before)
+
+
+@pytest.mark.usefixtures("maker")
 def test_a_record_and_its_fields_are_one_line_of_json(written: Written) -> None:
     stream = written()
     logging.getLogger("foretell.rest").info("it %s", "is\nso", extra={"model": "churn", "row": 3})

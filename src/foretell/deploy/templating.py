@@ -239,6 +239,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "default": lambda otherwise, value: value or otherwise,
     "elements": _elements,
     "eq": lambda one, other: one == other,
+    "hasPrefix": lambda start, text: text.startswith(start),
     "ne": lambda one, other: one != other,
     "nindent": lambda spaces, text: "\n" + _indent(spaces, text),
     "not": lambda value: not value,

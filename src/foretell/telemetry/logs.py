@@ -36,7 +36,7 @@ def configure(level: str, *, pretty: bool, values: bool, stream: TextIO = sys.st
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper("iso", utc=not pretty),
     ]
-    before.append(_without_repetition)
+    before.append(_without_what_others_add)
     if not values:
         before.append(without_values)
     last: list[structlog.typing.Processor] = [
@@ -53,10 +53,11 @@ def configure(level: str, *, pretty: bool, values: bool, stream: TextIO = sys.st
     logging.basicConfig(level=level.upper(), handlers=[to], force=True)
 
 
-def _without_repetition(
+def _without_what_others_add(
     _logger: object, _name: str, event: MutableMapping[str, Any]
 ) -> Mapping[str, Any]:
     event.pop("color_message", None)  # what uvicorn says, once more
+    event.pop("_ray_timestamp_ns", None)  # Ray adds it to all records of a process it is used in
     return event
 
 

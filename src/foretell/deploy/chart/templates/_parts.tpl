@@ -67,6 +67,14 @@ workers = {{ toJson .Values.server.workers }}
 certfile = "/tls/tls.crt"
 keyfile = "/tls/tls.key"
 {{- end }}
+{{- if .Values.access.keysSecret }}
+keys_file = "/keys/keys.toml"
+{{- end }}
+{{- if .Values.access.jwks }}
+{{- $issuer := required "settings.jwt_issuer is missing: access.jwks has its keys" .Values.settings.jwt_issuer }}
+{{- $audience := required "settings.jwt_audience is missing: what tokens of access.jwks are for" .Values.settings.jwt_audience }}
+jwt_jwks = {{ ternary .Values.access.jwks "/jwks/jwks.json" (hasPrefix "https://" .Values.access.jwks) | quote }}
+{{- end }}
 {{- range $name, $value := .Values.settings }}
 {{ $name }} = {{ toJson $value }}
 {{- end }}
