@@ -2,9 +2,11 @@
 
 wrk sends the next request when the last one was answered, so it cannot offer more than a
 server takes. Here each request has its moment, and its latency counts from that moment on. It
-goes over a connection that is free then, or a new one. Run pinned by overload.py:
+goes over a connection that is free then, or a new one. Run pinned by overload.py and caches.py:
 
-    BODY=body.json python -m benchmarks.open_loop URL RATE SECONDS
+    BODIES=bodies.ndjson python -m benchmarks.open_loop URL RATE SECONDS
+
+Each line is a body; they are sent in turn, again and again.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -101,8 +104,10 @@ class Connection(asyncio.Protocol):
             self._free.remove(self)
 
 
-async def offer(url: str, request: bytes, rate: float, seconds: float) -> dict[str, float]:
-    """Send `request` at `rate` a second for so long; what came of it."""
+async def offer(
+    url: str, requests: Sequence[bytes], rate: float, seconds: float
+) -> dict[str, float]:
+    """Send `requests` in turn at `rate` a second for so long; what came of it."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 80
     loop = asyncio.get_running_loop()
@@ -123,7 +128,7 @@ async def offer(url: str, request: bytes, rate: float, seconds: float) -> dict[s
                 lambda: Connection(tally, free), host, port
             )
             opened.append(connection)
-        connection.send(request, due)
+        connection.send(requests[sent % len(requests)], due)
         sent += 1
     spent = time.perf_counter() - began
     in_time = len(tally.accepted)
@@ -153,10 +158,11 @@ def _latencies(name: str, took: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Offer the body, and print what came of it as one JSON line."""
+    """Offer the bodies, and print what came of it as one JSON line."""
     url, rate, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-    request = request_bytes(url, "POST", Path(os.environ["BODY"]).read_bytes())
-    print(json.dumps(asyncio.run(offer(url, request, rate, seconds))))
+    bodies = Path(os.environ["BODIES"]).read_bytes().splitlines()
+    requests = [request_bytes(url, "POST", body) for body in bodies]
+    print(json.dumps(asyncio.run(offer(url, requests, rate, seconds))))
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def _offer(
         told = [sys.executable, "-m", "benchmarks.open_loop", url, str(rate), str(seconds)]
         client = subprocess.Popen(
             [*pinned(LOAD_CORE), *told],
-            env={**os.environ, "BODY": str(body)},
+            env={**os.environ, "BODIES": str(body)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks import commands
 from benchmarks.at_rest import at_rest
 from benchmarks.batch_jobs import batch_jobs
+from benchmarks.caches import caches
 from benchmarks.comparison import compare
 from benchmarks.compilation import compilation
 from benchmarks.conditions import Conditions, machine
@@ -51,6 +52,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "image": image,
     "gateway": gateway,
     "metrics": counting,
+    "cache": caches,
     "compilation": compilation,
     "batch": batch_jobs,
     "bulk": many_rows,

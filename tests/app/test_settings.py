@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from foretell.app.caching.choices import CacheSettings
 from foretell.app.settings import ClientSettings, Settings
 from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
@@ -155,3 +156,29 @@ def test_a_clients_mistakes_are_told_as_a_servers(
 def test_what_a_client_is_told_is_no_business_of_a_server() -> None:
     toml = "[client]\nnothing_known = 5"
     assert read({}, toml, FORETELL_CLIENT_NOTHING="x").workers == 1
+
+
+def test_a_cache_is_set_for_each_model_in_the_file() -> None:
+    toml = "[models.churn.cache]\nstore = 'memory'\nttl_s = 60\n[models.'a.b']\n"
+    assert read(toml=toml).caches == {"churn": CacheSettings(store="memory", ttl_s=60)}
+    assert read().caches == {}
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[models.churn.cache]\nstore = 'memroy'", r"models\.churn\.cache\.store .* \(from f"),
+        ("[models.churn.cache]", r"models\.churn\.cache\.store"),
+        ("[models.churn.cach]\nstore = 'memory'", r"there is no setting models\.churn\.cach "),
+        ("[models.churn.cache]\nstore = 'memory'\nttl = 1", r"no setting models.*\.ttl "),
+        ("models = 3", "models is 3"),
+    ],
+)
+def test_a_wrong_cache_is_refused_with_its_place(toml: str, words: str) -> None:
+    with pytest.raises(BadSettings, match=words):
+        read(toml=toml)
+
+
+def test_what_is_set_for_single_models_stands_in_the_file_alone() -> None:
+    with pytest.raises(BadSettings, match="models stands in the settings file, not in the env"):
+        read(FORETELL_MODELS="{}")

@@ -65,7 +65,7 @@ def serving(*script: bytes) -> Iterator[str]:
 
 def offered(*script: bytes, rate: float, seconds: float) -> dict[str, float]:
     with serving(*script) as url:
-        return asyncio.run(offer(url, request_bytes(url, "POST", BODY), rate, seconds))
+        return asyncio.run(offer(url, [request_bytes(url, "POST", BODY)], rate, seconds))
 
 
 def test_the_open_loop_tells_accepted_shed_and_failed_apart() -> None:

@@ -15,6 +15,7 @@ import yaml
 
 import foretell
 from foretell.app.batching.choices import BatchSettings
+from foretell.app.caching.choices import CacheSettings
 from foretell.app.settings import Readable, Settings
 from foretell.deploy.charting import FOLDER
 from tests.deploy.daemons import RULES, command
@@ -210,6 +211,7 @@ def test_settings_reach_the_server_as_they_are(tmp_path: Path) -> None:
     assert read.max_body_bytes == 134217728
     assert read.latency_buckets_s == (0.0001, 0.005, 1.0, 2.0)
     assert read.metrics_bind == "0.0.0.0:9090"
+    assert read.caches == {"churn": CacheSettings(store="memory", max_bytes=134217728, ttl_s=0.5)}
 
 
 def test_who_may_ask_is_what_a_secret_and_a_config_map_say(tmp_path: Path) -> None:
@@ -324,7 +326,7 @@ def test_the_schema_has_the_settings_that_there_are(kind: type[Readable]) -> Non
     # The chart knows these itself.
     own = {"bind", "workers", "drain_grace_s", "shutdown_timeout_s", "certfile", "keyfile"}
     own |= {"client_cafile", "keys_file", "jwt_jwks"}
-    own |= {"cache_dir", "metrics", "metrics_bind"}
+    own |= {"cache_dir", "metrics", "metrics_bind", "models"}
     fields = kind.model_json_schema()["properties"]
     expected = {
         name: {word: rule for word, rule in field.items() if word not in {"title", "default"}}
@@ -332,6 +334,17 @@ def test_the_schema_has_the_settings_that_there_are(kind: type[Readable]) -> Non
         if kind is BatchSettings or name not in own
     }
     assert known["properties"] == expected
+
+
+def test_the_schema_has_the_choices_of_a_cache_that_there_are() -> None:
+    schema = json.loads((FOLDER / "values.schema.json").read_text(encoding="utf-8"))["properties"]
+    known = schema["caches"]["additionalProperties"]
+    told = CacheSettings.model_json_schema()
+    assert known["required"] == told["required"]
+    assert known["properties"] == {
+        name: {word: rule for word, rule in field.items() if word not in {"title", "default"}}
+        for name, field in told["properties"].items()
+    }
 
 
 def test_the_chart_has_the_version_of_foretell() -> None:

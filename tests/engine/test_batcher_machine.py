@@ -22,7 +22,7 @@ from foretell.core.field import Field
 from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher
 from foretell.engine.executors import Outcome, ProcessDied, attempt
-from foretell.engine.hooks import BatchBegan, BatchEnded, Dropped
+from foretell.engine.hooks import BatchBegan, BatchEnded, CacheHeld, CacheUsed, Dropped
 from foretell.errors import DeadlineExceeded, Overloaded
 from tests.engine.cranked import CrankedLoop
 
@@ -99,6 +99,12 @@ class Heard:
 
     def waiting(self, n_rows: int) -> None:
         self.queued = n_rows
+
+    def cache_used(self, event: CacheUsed) -> None:
+        raise AssertionError("there is no cache")
+
+    def cache_held(self, event: CacheHeld) -> None:
+        raise AssertionError("there is no cache")
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from foretell.engine.hooks import BatchBegan, BatchEnded, Dropped, VersionLoaded
 from foretell.telemetry.board import OWN
-from foretell.telemetry.layout import BATCH_ROWS, Layout
+from foretell.telemetry.layout import BATCH_ROWS, CACHE_RESULTS, Layout
 from foretell.telemetry.metrics import Metrics
 
 BOUNDS = (0.001, 0.01, 0.1)
@@ -27,7 +27,13 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 def metrics_of(
     versions: Sequence[tuple[str, str]] = VERSIONS, bounds: tuple[float, ...] = BOUNDS
 ) -> Metrics:
-    return Metrics(versions, bounds, in_service=lambda model: model != "plans", release="9.9")
+    return Metrics(
+        versions,
+        bounds,
+        in_service=lambda model: model != "plans",
+        release="9.9",
+        cached=["churn"],
+    )
 
 
 def series(metrics: Metrics) -> Series:
@@ -60,7 +66,10 @@ def test_no_two_numbers_share_a_cell(versions: list[tuple[str, str]], bounds: li
         taken += range(cells.calls, cells.calls + 5)
         for buckets in (cells.latency, cells.wait, cells.batch_rows):
             taken += range(buckets.first, buckets.first + len(buckets.bounds) + 2)
+        taken += range(cells.cached, cells.cached + len(CACHE_RESULTS))
+        taken += (cells.saved_s, cells.evicted, cells.rejected, cells.unwritten)
         taken += (cells.waiting, cells.running, cells.load_s, cells.loaded_at)
+        taken += (cells.cache_entries, cells.cache_bytes)
     assert taken == list(range(layout.width))
 
 

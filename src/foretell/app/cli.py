@@ -17,6 +17,7 @@ import foretell
 from foretell.app import flags, image_command
 from foretell.app.access import command as keys
 from foretell.app.batching.choices import BatchSettings
+from foretell.app.caching import command as caching
 from foretell.app.gateway.command import gateway
 from foretell.app.kubernetes import command as kubernetes
 from foretell.app.loadtesting.choices import LoadSettings
@@ -341,6 +342,7 @@ app.command()(gateway)
 app.command()(streaming.stream)
 app.add_typer(kubernetes.app)
 app.add_typer(keys.app)
+app.add_typer(caching.app)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -46,7 +46,11 @@ def with_settings(settings: type[Readable], command: Command) -> Command:
             for parameter in own
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ),
-        *(_flag(name, field) for name, field in settings.model_fields.items()),
+        *(
+            _flag(name, field)
+            for name, field in settings.model_fields.items()
+            if name not in settings.in_the_file
+        ),
     ]
 
     @functools.wraps(command)

@@ -4,6 +4,7 @@ Rules:
 
 1. `foretell.toml`, `FORETELL_*` variables and command-line flags are derived from the fields
    below; a later one of these three wins over an earlier one. Nothing else reads the environment.
+   What is set for single models stands in the file alone.
 2. A key that is not a field, and a value that is out of range, is refused with the nearest
    valid one, wherever it came from.
 3. Units are in the names.
@@ -23,6 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from foretell.app.access import choices as access
+from foretell.app.caching.choices import CacheSettings, CacheUrl, ModelSettings
 from foretell.core.field import spoken
 from foretell.engine.executors.choosing import ExecutorKind
 from foretell.errors import BadSettings
@@ -50,6 +52,8 @@ class Readable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     table: ClassVar[str | None] = None
+    in_the_file: ClassVar[tuple[str, ...]] = ()
+    """Fields that nothing but the file tells of."""
 
     @classmethod
     def read(
@@ -76,6 +80,8 @@ class Readable(BaseModel):
             for key, value in values.items():
                 if key not in cls.model_fields:
                     raise _unknown(key, where, cls.model_fields)
+                if key in cls.in_the_file and where != str(config):
+                    raise BadSettings(f"{key} stands in the settings file, not in {where}")
                 if isinstance(value, bool) and cls.model_fields[key].annotation is not bool:
                     raise BadSettings(f"{key} is {spoken(value)} (from {where}), which it can't be")
                 told[key], origin[key] = value, where
@@ -87,6 +93,8 @@ class Readable(BaseModel):
 
 class Settings(Readable):
     """How a server runs. Raises pydantic.ValidationError; `read` raises BadSettings."""
+
+    in_the_file: ClassVar[tuple[str, ...]] = ("models",)
 
     bind: Annotated[
         tuple[str, ...],
@@ -193,6 +201,10 @@ class Settings(Readable):
     cache_dir: Annotated[
         Path, Field(description="Where packages made from raw model files are kept")
     ] = Field(default_factory=lambda: default_cache_dir(os.environ))
+    cache_url: CacheUrl = None
+    models: Annotated[
+        Mapping[str, ModelSettings], Field(description="What is set for single models, by name")
+    ] = Field(default_factory=dict)
 
     @field_validator("bind", "executor", "latency_buckets_s", mode="before")
     @classmethod
@@ -240,6 +252,12 @@ class Settings(Readable):
         """The kind that was set for `model`, or for all models."""
         kinds = {word.rpartition("=")[0]: word.rpartition("=")[2] for word in self.executor}
         return ExecutorKind(kinds.get(model, kinds.get("", ExecutorKind.AUTO)))
+
+    @property
+    def caches(self) -> dict[str, CacheSettings]:
+        """How the answers of models are kept, by name; of others they are not."""
+        told = {name: one.cache for name, one in self.models.items()}
+        return {name: cache for name, cache in told.items() if cache is not None}
 
     @model_validator(mode="after")
     def _keep_metrics_apart(self) -> Settings:
@@ -366,6 +384,11 @@ def _explain(cls: type[Readable], error: ValidationError, origin: Mapping[str, s
     if not first["loc"]:
         return message
     key, value = str(first["loc"][0]), first["input"]
+    if key in cls.in_the_file and len(first["loc"]) > 1:
+        within = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            return f"there is no setting {within} (from {origin[key]})"
+        return f"{within} is {spoken(value)} (from {origin[key]}), but {message}"
     hint = ""
     annotation = cls.model_fields[key].annotation
     if get_origin(annotation) is Literal:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from foretell.app.settings import Settings
+from foretell.app.settings import Settings, nearest
 from foretell.app.targets import packages_of
 from foretell.core.admission import AdmissionLimits
 from foretell.core.planner import BatchLimits
@@ -14,7 +14,9 @@ from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Fleet, load
 from foretell.engine.notice import Notice
 from foretell.engine.repository import Package
+from foretell.engine.stores.store import CacheLimits
 from foretell.engine.switches import Switches
+from foretell.errors import BadSettings
 from foretell.telemetry.metrics import Metrics
 from foretell.transports.asgi.access.gate import Gate
 from foretell.transports.asgi.access.jwks import SigningKeys
@@ -60,6 +62,7 @@ def metrics_of(
         settings.latency_buckets_s,
         in_service=switches.is_on,
         release=version("foretell"),
+        cached=settings.caches.keys(),
     )
 
 
@@ -80,6 +83,25 @@ def _gate_of(settings: Settings, default_model: str | None) -> Gate | None:
     if settings.rate_limit is not None:
         rates = Rates(settings.rate_limit, settings.rate_burst or math.ceil(settings.rate_limit))
     return Gate(known, default_model, rates) if known or rates else None
+
+
+def _caches_of(settings: Settings, fleet: Fleet) -> dict[str, CacheLimits]:
+    """How the answers of models are kept. Raises BadSettings for a model that is not served."""
+    for name in settings.models:
+        if name not in fleet.models:
+            hint = nearest(name, fleet.models)
+            raise BadSettings(f"models.{name} is set, but no model of that name is served{hint}")
+    return {
+        name: CacheLimits(
+            told.max_bytes,
+            told.ttl_s,
+            told.max_rows,
+            told.store,
+            told.url or settings.cache_url,
+            told.timeout_ms / 1000,
+        )
+        for name, told in settings.caches.items()
+    }
 
 
 def build(
@@ -106,7 +128,8 @@ def build(
     part_rows = None if "max_batch_rows" in settings.model_fields_set else _PART_ROWS
     batching = BatchLimits(settings.max_batch_rows, settings.max_wait_ms / 1000, part_rows)
     admission = AdmissionLimits(settings.max_queue_rows)
-    dataplane = DataPlane(fleet, batching, admission, switches, listener)
+    caches = _caches_of(settings, fleet)
+    dataplane = DataPlane(fleet, batching, admission, switches, listener, caches)
     catalogue = Catalogue(dataplane, notice, control=settings.model_control)
     bodies = Bodies(settings.max_body_bytes_in_flight)
     messages = GrpcLimits(settings.max_body_bytes, settings.max_rows)

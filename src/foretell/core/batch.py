@@ -49,6 +49,10 @@ class Chosen(msgspec.Struct, eq=False, gc=False):
         chosen: Array = self.choices[self.places]
         return chosen
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.choices.dtype
+
     def __len__(self) -> int:
         return len(self.places)
 
@@ -169,11 +173,16 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     def rows(self) -> Sequence[Row]:
         """The rows as tuples of plain Python values; a shaped field's value is nested lists."""
         if self._rows is None:
-            if self._matrix is not None:
-                self._rows = [tuple(row) for row in self._matrix.tolist()]
-            else:
-                self._rows = list(zip(*(column.tolist() for column in self.columns), strict=True))
+            self._rows = self.plain_rows()
         return self._rows
+
+    def plain_rows(self) -> Sequence[Row]:
+        """The same, without becoming a batch of rows."""
+        if self._rows is not None:
+            return self._rows
+        if self._matrix is not None:
+            return [tuple(row) for row in self._matrix.tolist()]
+        return list(zip(*(column.tolist() for column in self.columns), strict=True))
 
     def column(self, name: str) -> Array:
         """The column of the field called `name`. Raises KeyError."""
@@ -195,6 +204,27 @@ class Batch(msgspec.Struct, eq=False, gc=False):
             None if self._matrix is None else self._matrix[start:stop],
             None if self._chosen is None else tuple(column[start:stop] for column in self._chosen),
         )
+
+    def take(self, places: Sequence[int]) -> Batch:
+        """The rows at `places`, in that order; arrays are copies."""
+        at = list(places)
+        return Batch(
+            self.fields,
+            len(at),
+            None if self._rows is None else [self._rows[place] for place in at],
+            None if self._columns is None else tuple(column[at] for column in self._columns),
+            None if self._matrix is None else self._matrix[at],
+            None if self._chosen is None else tuple(column[at] for column in self._chosen),
+        )
+
+    @property
+    def dtypes(self) -> tuple[np.dtype[Any], ...] | None:
+        """Those of the columns as they came; None of rows, whose columns get their fields'."""
+        if self._matrix is not None:
+            return (self._matrix.dtype,) * len(self.fields)
+        if self._columns is not None:
+            return tuple(column.dtype for column in self._columns)
+        return None if self._chosen is None else tuple(part.dtype for part in self._chosen)
 
     def split(self, sizes: Sequence[int]) -> list[Batch]:
         """Consecutive batches of `sizes` rows. Raises ValueError when they don't add up."""

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import NamedTuple
 
 from foretell.core.admission import AdmissionLimits
@@ -12,8 +12,12 @@ from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher, Tally
 from foretell.engine.executors import ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
-from foretell.engine.fleet import Fleet
-from foretell.engine.hooks import Listener, VersionLoaded
+from foretell.engine.fleet import Fleet, Loaded
+from foretell.engine.hooks import Listener, VersionListener, VersionLoaded
+from foretell.engine.stores.cached import Cached, Runs
+from foretell.engine.stores.choosing import store_of
+from foretell.engine.stores.keys import identity
+from foretell.engine.stores.store import CacheLimits
 from foretell.engine.switches import Switches
 from foretell.errors import ForetellError, ModelFailed
 
@@ -30,7 +34,7 @@ class Traffic(NamedTuple):
 class DataPlane:
     """Answers calls from the fleet's loaded versions; each version has one batcher.
 
-    `listener` is told what they do.
+    Models in `caches` have a result cache in front of it. `listener` is told what they do.
     """
 
     def __init__(
@@ -40,24 +44,29 @@ class DataPlane:
         admission: AdmissionLimits | None = None,
         switches: Switches | None = None,
         listener: Listener | None = None,
+        caches: Mapping[str, CacheLimits] | None = None,
     ) -> None:
         self.fleet = fleet
         self._listener = listener
         self.switches = switches or Switches(fleet.models)
         self.limits = limits or BatchLimits()
-        self._batchers = {
-            (name, version): Batcher(
-                loaded.executor,
-                self.limits,
-                admission or AdmissionLimits(),
-                version=(name, version),
-                told=functools.partial(_told, (name, version)),
-                listener=None if listener is None else listener.version(name, version),
-            )
-            for name, versions in fleet.models.items()
-            for version, loaded in versions.items()
-        }
-        self._known: dict[Target, Batcher] = {}
+        self._batchers: dict[tuple[str, str], Batcher] = {}
+        self._cached: dict[tuple[str, str], Cached] = {}
+        for name, versions in fleet.models.items():
+            for version, loaded in versions.items():
+                told = None if listener is None else listener.version(name, version)
+                limited = caches.get(name) if caches else None
+                batcher = self._batchers[name, version] = Batcher(
+                    loaded.executor,
+                    self.limits,
+                    admission or AdmissionLimits(),
+                    version=(name, version),
+                    told=functools.partial(_told, (name, version)),
+                    listener=told if told is None or limited is None else Runs(told),
+                )
+                if limited is not None:
+                    self._cached[name, version] = _cached(batcher, limited, loaded, told)
+        self._known: dict[Target, Batcher | Cached] = {}
         if listener is not None:
             for name, version in self._batchers:
                 seconds = fleet.models[name][version].load_s
@@ -73,15 +82,19 @@ class DataPlane:
             self.switches.check(self.fleet.resolve(target).name)
         return (self._known.get(target) or self._find(target)).submit(batch, call)
 
-    def _find(self, target: Target) -> Batcher:
-        """The batcher of `target`, remembered: there are only so many targets that exist."""
+    def _find(self, target: Target) -> Batcher | Cached:
+        """Who answers `target`, remembered: there are only so many targets that exist."""
         loaded = self.fleet.resolve(target)
-        batcher = self._known[target] = self._batchers[loaded.name, loaded.version]
-        return batcher
+        version = loaded.name, loaded.version
+        found = self._known[target] = self._cached.get(version) or self._batchers[version]
+        return found
 
     def runs_inline(self, target: Target) -> bool:
         """Whether `target` runs on the event loop, so that its caller cannot leave meanwhile."""
-        return isinstance(self.fleet.resolve(target).executor, InlineExecutor)
+        loaded = self.fleet.resolve(target)
+        cached = self._cached.get((loaded.name, loaded.version))
+        at_once = cached is None or cached.answers_at_once
+        return at_once and isinstance(loaded.executor, InlineExecutor)
 
     def traffic(self) -> Traffic:
         """The counts so far; may be asked from any thread."""
@@ -93,11 +106,21 @@ class DataPlane:
         return self._batchers[model, version].tally
 
     def close(self) -> None:
-        """Let go of threads and processes: no more calls come."""
+        """Let go of threads, processes and stores: no more calls come."""
+        for cached in self._cached.values():
+            cached.close()
         for batcher in self._batchers.values():
             batcher.close()
         if self._listener is not None:
             self._listener.closed()
+
+
+def _cached(
+    batcher: Batcher, limits: CacheLimits, loaded: Loaded, listener: VersionListener | None
+) -> Cached:
+    store = store_of(limits, loaded.name, identity(loaded.manifest))
+    most_rows = limits.max_rows
+    return Cached(batcher, store, loaded.manifest, most_rows=most_rows, listener=listener)
 
 
 def _told(version: tuple[str, str], error: Exception, call: Call) -> ModelFailed:

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,36 @@ class BatchEnded(msgspec.Struct, frozen=True, gc=False):
     failed_s: list[float]
 
 
+class CacheUsed(msgspec.Struct, frozen=True, gc=False):
+    """What a result cache did for one call.
+
+    Of its rows so many were there, `joined` equal ones that ran, or ran for it; or they were all
+    `bypassed`: they went past it. `saved_s` is how long such a call takes without it, when no
+    row ran. `answered_s` and `failed_s` are as those of BatchEnded, which has none then.
+    """
+
+    hits: int
+    joined: int
+    misses: int
+    bypassed: int
+    saved_s: float
+    answered_s: Sequence[float]
+    failed_s: Sequence[float]
+
+
+class CacheHeld(msgspec.Struct, frozen=True, gc=False):
+    """What a result cache has in this process now, and what it did since it last told.
+
+    So many entries made room for others, values were none that it wrote, or could not be written.
+    """
+
+    entries: int
+    n_bytes: int
+    evicted: int
+    rejected: int
+    unwritten: int
+
+
 @dataclass(frozen=True, slots=True)
 class VersionLoaded:
     """A version was loaded and warmed in `seconds`."""
@@ -75,6 +105,14 @@ class VersionListener(Protocol):
 
     def waiting(self, n_rows: int) -> None:
         """So many rows wait in the queue now."""
+        ...
+
+    def cache_used(self, event: CacheUsed) -> None:
+        """A call was answered by way of the result cache."""
+        ...
+
+    def cache_held(self, event: CacheHeld) -> None:
+        """What the result cache has, has changed."""
         ...
 
 

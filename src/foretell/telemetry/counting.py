@@ -10,7 +10,15 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from foretell.engine.hooks import BatchBegan, BatchEnded, Dropped, Replied, VersionLoaded
+from foretell.engine.hooks import (
+    BatchBegan,
+    BatchEnded,
+    CacheHeld,
+    CacheUsed,
+    Dropped,
+    Replied,
+    VersionLoaded,
+)
 from foretell.telemetry.board import Board, Cells
 from foretell.telemetry.layout import STATUSES, Buckets, Layout, VersionCells
 
@@ -55,13 +63,20 @@ class CountingVersion:
     """Counts what one version does."""
 
     __slots__ = (
+        "_cache_bytes",
+        "_cache_entries",
+        "_cached",
         "_cells",
+        "_evicted",
         "_failed",
         "_first_dropped",
         "_latencies",
+        "_rejected",
         "_rows",
         "_running",
+        "_saved_s",
         "_succeeded",
+        "_unwritten",
         "_waiting",
         "_waits",
     )
@@ -71,6 +86,13 @@ class CountingVersion:
         self._succeeded = places.calls + STATUSES.index("success")
         self._failed = places.calls + STATUSES.index("error")
         self._first_dropped = places.calls + STATUSES.index("overloaded")
+        self._cached = places.cached
+        self._saved_s = places.saved_s
+        self._evicted = places.evicted
+        self._rejected = places.rejected
+        self._unwritten = places.unwritten
+        self._cache_entries = places.cache_entries
+        self._cache_bytes = places.cache_bytes
         self._waiting = places.waiting
         self._running = places.running
         self._latencies = _observing(cells, places.latency)
@@ -86,8 +108,11 @@ class CountingVersion:
 
     def ended(self, event: BatchEnded) -> None:
         """A batch has run."""
-        cells, answered, failed = self._cells, event.answered_s, event.failed_s
-        cells[self._running] -= event.n_rows
+        self._cells[self._running] -= event.n_rows
+        self._count(event.answered_s, event.failed_s)
+
+    def _count(self, answered: Sequence[float], failed: Sequence[float]) -> None:
+        cells = self._cells
         if answered:
             cells[self._succeeded] += len(answered)
             self._latencies(answered)
@@ -102,6 +127,25 @@ class CountingVersion:
     def waiting(self, n_rows: int) -> None:
         """So many rows wait."""
         self._cells[self._waiting] = n_rows
+
+    def cache_used(self, event: CacheUsed) -> None:
+        """A call was answered by way of the result cache."""
+        cells, first = self._cells, self._cached
+        cells[first] += event.hits
+        cells[first + 1] += event.joined
+        cells[first + 2] += event.misses
+        cells[first + 3] += event.bypassed
+        cells[self._saved_s] += event.saved_s
+        self._count(event.answered_s, event.failed_s)
+
+    def cache_held(self, event: CacheHeld) -> None:
+        """What the result cache has, has changed."""
+        cells = self._cells
+        cells[self._cache_entries] = event.entries
+        cells[self._cache_bytes] = event.n_bytes
+        cells[self._evicted] += event.evicted
+        cells[self._rejected] += event.rejected
+        cells[self._unwritten] += event.unwritten
 
 
 def _observing(cells: Cells, buckets: Buckets) -> Callable[[Sequence[float]], None]:

@@ -6,7 +6,7 @@ docs/monitoring.md has the same names, and what they are good for.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from foretell.telemetry.board import ALIVE, LEFT_FOR_RELOAD, REPLACES_DEAD, Board, Sums
-from foretell.telemetry.layout import STATUSES, Buckets, Layout, VersionCells
+from foretell.telemetry.layout import CACHE_RESULTS, STATUSES, Buckets, Layout, VersionCells
 from foretell.telemetry.processes import Processes
 
 _VERSION = ("model", "model_version")
@@ -34,7 +34,8 @@ Samples = Iterator[Metric]
 class Exposition(Collector):
     """Reads `board`; `in_service` says of each model whether it is.
 
-    `processes` are what the server's processes use, None where that is not known.
+    `processes` are what the server's processes use, None where that is not known. `cached` are
+    the models that have a result cache.
     """
 
     def __init__(
@@ -45,18 +46,22 @@ class Exposition(Collector):
         in_service: Callable[[str], bool],
         processes: Callable[[], Processes | None],
         version: str,
+        cached: Collection[str] = (),
     ) -> None:
         self._board = board
         self._layout = layout
         self._in_service = in_service
         self._processes = processes
         self._version = version
+        self._cached = cached
 
     def collect(self) -> Samples:
         """Every family of samples, as of now."""
         sums = self._board.sums()
         yield from self._calls(sums.numbers)
         yield from self._batches(sums.numbers)
+        if self._cached:
+            yield from self._caches(sums.numbers)
         yield from self._models(sums)
         yield from self._server(sums.numbers)
         used = self._processes()
@@ -105,6 +110,39 @@ class Exposition(Collector):
         yield self._gauge(
             "foretell_rows_in_flight", "Rows that run.", numbers, lambda cells: cells.running
         )
+
+    def _caches(self, numbers: Sequence[float]) -> Samples:
+        rows = CounterMetricFamily(
+            "foretell_cache_rows", "Rows by what the cache did.", labels=[*_VERSION, "result"]
+        )
+        saved = CounterMetricFamily(
+            "foretell_cache_saved_seconds", "What hits would have taken.", labels=_VERSION
+        )
+        evicted = CounterMetricFamily(
+            "foretell_cache_evictions", "Rows that made room for others.", labels=_VERSION
+        )
+        rejected = CounterMetricFamily(
+            "foretell_cache_rejected", "Values that were none of ours.", labels=_VERSION
+        )
+        unwritten = CounterMetricFamily(
+            "foretell_cache_unwritten", "Rows that Redis did not take.", labels=_VERSION
+        )
+        entries = GaugeMetricFamily(
+            "foretell_cache_entries", "Rows in the memory of all workers.", labels=_VERSION
+        )
+        held = GaugeMetricFamily("foretell_cache_bytes", "What they take.", labels=_VERSION)
+        for version, cells in self._layout.versions.items():
+            if version[0] not in self._cached:
+                continue
+            for place, result in enumerate(CACHE_RESULTS, cells.cached):
+                rows.add_metric([*version, result], numbers[place])
+            saved.add_metric(version, numbers[cells.saved_s])
+            evicted.add_metric(version, numbers[cells.evicted])
+            rejected.add_metric(version, numbers[cells.rejected])
+            unwritten.add_metric(version, numbers[cells.unwritten])
+            entries.add_metric(version, numbers[cells.cache_entries])
+            held.add_metric(version, numbers[cells.cache_bytes])
+        yield from (rows, saved, evicted, rejected, unwritten, entries, held)
 
     def _models(self, sums: Sums) -> Samples:
         took = GaugeMetricFamily(

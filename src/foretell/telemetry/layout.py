@@ -13,6 +13,7 @@ from typing import NamedTuple
 from foretell.telemetry.board import OWN
 
 STATUSES = ("success", "error", "overloaded", "deadline_exceeded", "cancelled")
+CACHE_RESULTS = ("hit", "coalesced", "miss", "bypass")
 BATCH_ROWS = tuple(float(2**power) for power in range(17))
 GRPC_CODES = (
     "OK",
@@ -54,16 +55,26 @@ class Buckets:
 
 @dataclass(frozen=True, slots=True)
 class VersionCells:
-    """The cells of one version; `calls` is that of the first of STATUSES."""
+    """The cells of one version; `calls` is that of the first of STATUSES.
+
+    `cached` is that of the first of CACHE_RESULTS.
+    """
 
     calls: int
     latency: Buckets
     wait: Buckets
     batch_rows: Buckets
+    cached: int
+    saved_s: int
+    evicted: int
+    rejected: int
+    unwritten: int
     waiting: int
     running: int
     load_s: int
     loaded_at: int
+    cache_entries: int
+    cache_bytes: int
     end: int
 
     @classmethod
@@ -72,8 +83,8 @@ class VersionCells:
         latency = Buckets(seconds, first + len(STATUSES))
         wait = Buckets(seconds, latency.end)
         rows = Buckets(BATCH_ROWS, wait.end)
-        at = rows.end
-        return cls(first, latency, wait, rows, at, at + 1, at + 2, at + 3, at + 4)
+        saved_s = rows.end + len(CACHE_RESULTS)
+        return cls(first, latency, wait, rows, rows.end, *range(saved_s, saved_s + 11))
 
 
 class Door(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from foretell.telemetry import processes
 from foretell.telemetry.board import Board
@@ -18,7 +18,8 @@ class Metrics:
     """The metrics of a server of these `versions` (model and version), nothing counted yet.
 
     `bounds` are the upper bounds of the buckets of times, in seconds and ascending; `in_service`
-    says of each model whether it is; `release` is Foretell's own version.
+    says of each model whether it is; `release` is Foretell's own version. `cached` are the models
+    that have a result cache.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class Metrics:
         *,
         in_service: Callable[[str], bool],
         release: str,
+        cached: Collection[str] = (),
     ) -> None:
         self._layout = Layout(versions, bounds)
         self._board = Board(self._layout.width, self._layout.gauges)
         self._in_service = in_service
         self._release = release
+        self._cached = cached
         self._measured = functools.partial(processes.measured, os.getpid())
 
     def listener(self, reloading: Callable[[], bool]) -> Counting:
@@ -59,6 +62,7 @@ class Metrics:
                 in_service=self._in_service,
                 processes=self._measured,
                 version=self._release,
+                cached=self._cached,
             )
         )
         try:

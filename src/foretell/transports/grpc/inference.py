@@ -17,13 +17,14 @@ from foretell.codecs.oip_messages import (
     write_response,
 )
 from foretell.codecs.tensors import Tensors, shape_of
-from foretell.core.call import Call, Target
+from foretell.core.call import Answer, Target
 from foretell.core.datatype import Datatype
 from foretell.core.field import Field
 from foretell.engine.catalogue import EXTENSIONS, NAME, Catalogue, Statistics
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.streaming import in_order
 from foretell.errors import ForetellError, InvalidInput, NotFound
+from foretell.transports.asgi.caching import HEADER, cache_status
 from foretell.transports.asgi.exchange import apart
 from foretell.transports.grpc.errors import GrpcRefusal
 from foretell.transports.grpc.reply import Payload
@@ -101,14 +102,21 @@ class InferenceService:
             lambda: tensors.accept(tensors_of(request, raw), max_rows=self._max_rows),
         )
         deadline = _sooner(rpc.deadline, request.parameters)
-        call = Call(rpc.request_id, deadline, rpc.told.get(b"traceparent"))
-        answer = await wait(self._dataplane.infer(target, batch, call))
-        return respond(
+        call = rpc.call_until(deadline)
+        answer: Answer = await wait(self._dataplane.infer(target, batch, call))
+        response = respond(
             tensors.give(answer.outputs, wanted),
             model=answer.model,
             version=answer.version,
             request_id=request.id,
         )
+        if answer.cache is not None:
+            if wait is _only_wait:  # one of a stream, whose end is that of all
+                told = cache_status(answer.cache).decode()
+                response.parameters[HEADER.decode()].string_param = told
+            else:
+                rpc.tell_cache(answer)
+        return response
 
     def _tensors_of(self, target: Target) -> tuple[Tensors, tuple[str, str]]:
         """The tensors of `target`, and the model and version that it is."""

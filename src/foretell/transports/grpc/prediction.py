@@ -56,7 +56,9 @@ class PredictionService:
     async def _predict(self, payload: bytes, rpc: Rpc) -> bytes:
         target, rpc.asked, features, inline = self._find(rpc)
         infer = self._dataplane.infer(target, features.read_one(payload), rpc.call)
-        answer = await (infer if inline else rpc.unless_gone(infer))
+        answer: Answer = await (infer if inline else rpc.unless_gone(infer))
+        if answer.cache is not None:
+            rpc.tell_cache(answer)
         try:
             return features.write_one(answer.outputs, answer.version)
         except OverflowError as error:
@@ -66,6 +68,7 @@ class PredictionService:
         target, rpc.asked, features, _ = self._find(rpc)
         batch = features.read_many(payload, max_rows=self._max_rows)
         answer: Answer = await rpc.unless_gone(self._dataplane.infer(target, batch, rpc.call))
+        rpc.tell_cache(answer)
         try:
             return features.write_many(answer.outputs)
         except OverflowError as error:

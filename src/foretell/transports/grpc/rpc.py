@@ -6,10 +6,11 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from foretell.core.call import Call
+from foretell.core.call import Answer, Call
 from foretell.errors import ForetellError
 from foretell.transports.asgi.access.grants import Grant
 from foretell.transports.asgi.bodies import Held
+from foretell.transports.asgi.caching import cache_headers, call_of
 from foretell.transports.asgi.exchange import Told, request_id_of, unless_gone
 from foretell.transports.asgi.failing import Failures
 from foretell.transports.grpc.errors import GrpcRefusal, Trailers
@@ -54,7 +55,15 @@ class Rpc:
     @property
     def call(self) -> Call:
         """The terms for the data plane."""
-        return Call(self.request_id, self.deadline, self.told.get(b"traceparent"))
+        return self.call_until(self.deadline)
+
+    def call_until(self, deadline: float | None) -> Call:
+        """The same with another deadline."""
+        return call_of(self.told, self.request_id, deadline)
+
+    def tell_cache(self, answer: Answer) -> None:
+        """Say at the end of the call what the result cache did, where there is one."""
+        self.trailing += cache_headers(answer)
 
     def log(self, error: ForetellError | GrpcRefusal) -> None:
         """Tell the log of a failure."""

@@ -20,11 +20,12 @@ from starlette.types import Receive, Scope, Send
 
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
-from foretell.core.call import Call, Target
+from foretell.core.call import Target
 from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
 from foretell.errors import InvalidInput
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, Held
+from foretell.transports.asgi.caching import cache_headers, call_of
 from foretell.transports.asgi.exchange import (
     AT_ONCE_BYTES,
     ClientGone,
@@ -166,7 +167,7 @@ class HotRoutes:
                 rows = await asyncio.to_thread(endpoint.decode, sent, limits.max_rows)
             del sent  # which would stay until the slowest of clients has read its answer
             asked = self._dataplane.infer(
-                endpoint.target, rows, Call(request_id, deadline, told.get(b"traceparent"))
+                endpoint.target, rows, call_of(told, request_id, deadline)
             )
             answer = await (asked if endpoint.quick else unless_gone(receive, asked))
             model = answer.model if verbose else None
@@ -179,6 +180,7 @@ class HotRoutes:
             )
         else:
             start, rest = reply(200, body, request_id)
+            start["headers"] += cache_headers(answer)
         finally:
             if held is not None:
                 held.free_all()

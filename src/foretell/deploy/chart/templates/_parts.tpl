@@ -78,6 +78,12 @@ jwt_jwks = {{ ternary .Values.access.jwks "/jwks/jwks.json" (hasPrefix "https://
 {{- range $name, $value := .Values.settings }}
 {{ $name }} = {{ toJson $value }}
 {{- end }}
+{{- range $model, $cache := .Values.caches }}
+[models.{{ toJson $model }}.cache]
+{{- range $name, $value := $cache }}
+{{ $name }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "foretell.batchToml" -}}

@@ -18,6 +18,7 @@ from foretell.engine.dataplane import DataPlane
 from foretell.engine.fleet import Loaded
 from foretell.errors import InvalidInput
 from foretell.transports.asgi.bodies import Bodies
+from foretell.transports.asgi.caching import cache_headers
 from foretell.transports.asgi.exchange import Told
 from foretell.transports.rest.exchange import Reply
 from foretell.transports.rest.hot import RestLimits
@@ -54,8 +55,8 @@ async def _infer(
     answer = await posted.ask(target, asked.batch, posting, timeout_s=asked.timeout_s)
     body, header = codec.encode(answer.outputs, asked, model=answer.model, version=answer.version)
     if header is None:
-        return await _compressed(posting.told, Reply(body))
-    headers = ((_HEADER_LENGTH, b"%d" % header),)
+        return await _compressed(posting.told, Reply(body, headers=cache_headers(answer)))
+    headers = ((_HEADER_LENGTH, b"%d" % header), *cache_headers(answer))
     return await _compressed(posting.told, Reply(body, b"application/octet-stream", headers))
 
 

@@ -13,9 +13,10 @@ from typing import TypeVar
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foretell.core.batch import Batch
-from foretell.core.call import Answer, Call, Target
+from foretell.core.call import Answer, Target
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.asgi.bodies import Bodies, Held
+from foretell.transports.asgi.caching import call_of
 from foretell.transports.asgi.exchange import Told, apart, unless_gone
 from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import Reply, deadline_of, replied, whole
@@ -114,7 +115,7 @@ class PostedRoutes:
         if timeout_s:
             own = posting.arrived + timeout_s
             deadline = own if deadline is None else min(own, deadline)
-        call = Call(posting.request_id, deadline, posting.told.get(b"traceparent"))
+        call = call_of(posting.told, posting.request_id, deadline)
         asked = self._dataplane.infer(target, batch, call)
         if batch.n_rows == 1 and self._dataplane.runs_inline(target):
             return await asked  # it is answered before its caller could leave

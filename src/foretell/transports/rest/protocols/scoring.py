@@ -23,6 +23,7 @@ from foretell.core.call import Target
 from foretell.engine.catalogue import Catalogue
 from foretell.engine.dataplane import DataPlane
 from foretell.transports.asgi.bodies import Bodies
+from foretell.transports.asgi.caching import cache_headers
 from foretell.transports.asgi.exchange import Told
 from foretell.transports.rest.errors import HttpRefusal
 from foretell.transports.rest.exchange import Reply, is_read_as_json, media_type
@@ -78,7 +79,7 @@ async def _predict(
 ) -> Reply:
     batch = await posted.read(posting, partial(decode, codec, posting.told))
     answer = await posted.ask(target, batch, posting)
-    return Reply(codec.encode(answer.outputs))
+    return Reply(codec.encode(answer.outputs), headers=cache_headers(answer))
 
 
 def _target_of(path: str) -> Target | None:

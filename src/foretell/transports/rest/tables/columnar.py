@@ -19,12 +19,13 @@ from foretell.codecs.json_rows import JsonRows
 from foretell.codecs.tables import arrow_tables, csv_tables, ndjson
 from foretell.codecs.tables.arrow_tables import TableLimits
 from foretell.core.batch import Batch
-from foretell.core.call import Answer, Call, Target
+from foretell.core.call import Answer, Target
 from foretell.core.field import Scalar
 from foretell.core.signature import Signature
 from foretell.engine.dataplane import DataPlane
 from foretell.errors import InvalidInput
 from foretell.transports.asgi.bodies import Bodies
+from foretell.transports.asgi.caching import cache_headers, call_of
 from foretell.transports.asgi.exchange import Told, unless_gone
 from foretell.transports.rest.exchange import Reply, deadline_of, replied, whole
 from foretell.transports.rest.tables.forms import Form, Forms
@@ -92,13 +93,12 @@ class Columnar:
             deadline = deadline_of(told, time.monotonic())
             body = await whole(told, receive, self._limits.max_bytes, held)
             batch = await asyncio.to_thread(self._read, endpoint, forms.sent, body)
-            inferring = self._dataplane.infer(
-                endpoint.target, batch, Call(request_id, deadline, told.get(b"traceparent"))
-            )
+            call = call_of(told, request_id, deadline)
+            inferring = self._dataplane.infer(endpoint.target, batch, call)
             answer = await unless_gone(receive, inferring)
             written = await asyncio.to_thread(_written, endpoint, forms.wanted, answer, verbose)
             version = (b"x-model-version", answer.version.encode())
-            return Reply(written, forms.content_type, (version,))
+            return Reply(written, forms.content_type, (version, *cache_headers(answer)))
 
         with self._bodies.holding() as held:
             await replied(scope, send, work, endpoint.asked)

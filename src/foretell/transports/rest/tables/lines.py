@@ -29,6 +29,7 @@ from foretell.engine.dataplane import DataPlane
 from foretell.engine.streaming import in_order
 from foretell.errors import ForetellError, TooLarge
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
+from foretell.transports.asgi.caching import call_of
 from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of
 from foretell.transports.rest.exchange import deadline_of, failed, whole
 
@@ -89,9 +90,8 @@ async def answer_lines(
     send = _sending(send)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": True})
-    exchange = _Exchange(
-        stream, Call(request_id, None, told.get(b"traceparent")), timeout_s, chunks, _Unsent(send)
-    )
+    call = call_of(told, request_id, None)
+    exchange = _Exchange(stream, call, timeout_s, chunks, _Unsent(send))
     try:
         await exchange.run(receive, more=not packed)
     except* ClientGone:
@@ -193,7 +193,7 @@ class _Exchange:
         try:
             if self._timeout_s is not None:
                 deadline = time.monotonic() + self._timeout_s
-                call = Call(call.request_id, deadline, call.traceparent)
+                call = Call(call.request_id, deadline, call.traceparent, call.cache)
             codec = stream.codec
             row = codec.decode_row(_refuse_none(line, stream.max_line_bytes))
             asked = stream.dataplane.infer(
