@@ -76,7 +76,8 @@ class _Client:
         """Whether it is an outage: what librdkafka itself met, or what a broker says of itself."""
         codes = self.codes
         if error.code() < 0:
-            return error.code() not in (codes._AUTHENTICATION, codes._SSL, codes._INVALID_ARG)
+            last = (codes._FATAL, codes._AUTHENTICATION, codes._SSL, codes._INVALID_ARG)
+            return error.code() not in last
         return error.code() in (
             *(codes.UNKNOWN_TOPIC_OR_PART, codes.LEADER_NOT_AVAILABLE),
             *(codes.NOT_LEADER_FOR_PARTITION, codes.REQUEST_TIMED_OUT, codes.BROKER_NOT_AVAILABLE),
@@ -221,14 +222,17 @@ class KafkaSource:
 
     async def _committed(self, offsets: dict[Partition, int]) -> None:
         codes = self._client.codes
-        gone = (codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS)
+        gone = {
+            *(codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS),
+            *(codes._ASSIGNMENT_LOST, codes._STATE, codes._MAX_POLL_EXCEEDED),
+        }
         while True:
             try:
                 await self._client.call(self._commit, offsets, _OPEN)
             except self._client.kafka.KafkaException as failed:
                 self._client.check()
                 error = failed.args[0]
-                if error.code() in (*gone, codes._ASSIGNMENT_LOST, codes.FENCED_INSTANCE_ID):
+                if error.code() in gone:
                     _log.warning("the group has moved on; others do again what was not committed")
                     return
                 if not self._client.passes(error):
@@ -239,7 +243,10 @@ class KafkaSource:
                 return
 
     def _commit(self, offsets: dict[Partition, int], metadata: str) -> None:
-        make = self._client.kafka.TopicPartition
+        kafka = self._client.kafka
+        if not self._consumer.memberid():  # a commit would be refused, of a named member for good
+            raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError._ASSIGNMENT_LOST))
+        make = kafka.TopicPartition
         told = [make(*partition, offset, metadata) for partition, offset in offsets.items()]
         for one in self._consumer.commit(offsets=told, asynchronous=False):
             if one.error is not None:
