@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import isfinite
 from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Literal
 
@@ -73,6 +74,7 @@ class JsonRows:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self._flat: msgspec.json.Decoder[Any] | None = None
+        self._open: Any = None
         self._wrapped: msgspec.json.Decoder[Any] | None = None
         self._many: msgspec.json.Decoder[Any] | None = None
         types = [_plain_type(field) for field in signature.inputs]
@@ -84,13 +86,10 @@ class JsonRows:
 
     def _build_decoders(self, types: list[Any]) -> None:
         names = self.signature.input_names
-        row = msgspec.defstruct(
-            "Row",
-            [(f"f{i}", kind) for i, kind in enumerate(types)],
-            rename={f"f{i}": name for i, name in enumerate(names)},
-            forbid_unknown_fields=True,
-            gc=False,
-        )
+        fields = [(f"f{i}", kind) for i, kind in enumerate(types)]
+        rename = {f"f{i}": name for i, name in enumerate(names)}
+        row = msgspec.defstruct("Row", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+        self._open = msgspec.defstruct("Open", fields, rename=rename, gc=False)
         # Built from runtime values, which no type checker can read as a type.
         either: Any = row | tuple.__class_getitem__(tuple(types))
         self._many = msgspec.json.Decoder(_wrapper("instances", list.__class_getitem__(either)))
@@ -123,6 +122,20 @@ class JsonRows:
             pass  # decided, and explained, below
         self._bounds.check(body, max_rows=1)
         return self._judge_row(_untyped(body))
+
+    def accept_told(self, told: dict[str, Any]) -> Row:
+        """The row in an object whose other fields are left alone. Raises InvalidInput."""
+        if self._open is not None:
+            try:
+                row: Row = _astuple(msgspec.convert(told, self._open))
+            except _REFUSED:
+                pass  # decided, and explained, below
+            else:
+                # other forms than JSON have NaN and infinities
+                if all(isfinite(value) for value in row if type(value) is float):
+                    return row
+        names = self.signature.input_names
+        return self.signature.accept_row({name: told[name] for name in names if name in told})
 
     def decode_rows(self, body: bytes, *, max_rows: int) -> Batch:
         """The rows of a `/batch_predict` body, accepted. Raises InvalidInput, TooLarge."""

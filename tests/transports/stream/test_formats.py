@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from foretell import Field, Signature
+from foretell.codecs.json_rows import JsonRows
 from foretell.core.datatype import Datatype
 from foretell.errors import ForetellError, InvalidInput, TooLarge
 from foretell.transports.stream.formats import MOST_BYTES, TEXTS, Formats
@@ -82,6 +83,19 @@ def test_an_arrow_stream_that_cannot_be_read_is_one_dead_letter_with_its_bytes()
         else:
             assert error == {"x": 1.0}, "the end of the stream alone is missing"
     assert isinstance(failure(rows(arrow(x=[*range(10_001)]), ARROW)), TooLarge)
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), -float("inf"), True, "1", None, 2**70]
+)
+def test_what_a_field_refuses_is_refused_in_each_format(value: Any) -> None:
+    codec = JsonRows(SIGNATURE)
+    told = {"x": value, "name": "a", "on": True, "other": 1}
+    if value == 2**70:
+        assert codec.accept_told(told) == (float(2**70), "a", True)
+        return
+    with pytest.raises(InvalidInput):
+        codec.accept_told(told)
 
 
 def test_a_message_that_is_too_large_is_not_decoded() -> None:

@@ -91,4 +91,6 @@ def test_counts_add_up_and_an_outage_is_told_to_probes(daemon: Daemon, package: 
         assert err.count(" is away ") == err.count(" is back") <= 3
     finally:
         consumer.kill()
-        consumer.communicate()
+        consumer.wait()
+        assert consumer.stderr is not None
+        consumer.stderr.close()

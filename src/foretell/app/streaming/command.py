@@ -23,15 +23,29 @@ _Model = Annotated[
 ]
 _From = Annotated[
     str,
-    typer.Option("--from", metavar="URL", help=f"Where messages are: file:PATH, {_KINDS}, or - ."),
+    typer.Option(
+        "--from",
+        metavar="URL",
+        envvar="FORETELL_STREAM_FROM",
+        help=f"Where messages are: file:PATH, {_KINDS}, or - .",
+    ),
 ]
 _To = Annotated[
     str,
-    typer.Option("--to", metavar="URL", help=f"Where results go: file:PATH, {_KINDS}, or - ."),
+    typer.Option(
+        "--to",
+        metavar="URL",
+        envvar="FORETELL_STREAM_TO",
+        help=f"Where results go: file:PATH, {_KINDS}, or - .",
+    ),
 ]
 _DeadLetters = Annotated[
     str,
-    typer.Option(metavar="URL", help="Where messages go that cannot be scored: as --to."),
+    typer.Option(
+        metavar="URL",
+        envvar="FORETELL_STREAM_DEAD_LETTERS",
+        help="Where messages go that cannot be scored: as --to.",
+    ),
 ]
 _Emit = Annotated[
     Literal["prediction", "merged"],

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from foretell.codecs.json_rows import JsonRows
-from foretell.core.batch import Batch, Row
+from foretell.core.batch import Batch
 from foretell.core.manifest import Manifest
 from foretell.engine.executors import Outcome, ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
@@ -106,7 +106,7 @@ class Scorer:
                     taken.append((one, told))
                     continue
                 try:
-                    row = self._row(told)
+                    row = self._codec.accept_told(told)
                 except InvalidInput as error:
                     taken.append((one, error))
                 else:
@@ -136,10 +136,6 @@ class Scorer:
             else:
                 left_out += 1
         return Scored(results, dead, left_out)
-
-    def _row(self, told: Told) -> Row:
-        names = self._signature.input_names
-        return self._signature.accept_row({name: told[name] for name in names if name in told})
 
     def _result(self, message: Message, told: Told, outputs: Batch) -> Record:
         own = self.id_of(message.position)

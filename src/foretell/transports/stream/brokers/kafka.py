@@ -22,7 +22,7 @@ _POLL_S = 0.1
 _COORDINATOR_S = 10.0
 _OPEN, _LEFT = "open", ""
 _QUIET = logging.getLogger("foretell.stream.librdkafka")
-_QUIET.setLevel(logging.CRITICAL)
+_QUIET.setLevel(logging.CRITICAL + 1)
 
 Came = TypeVar("Came")
 Partition = tuple[str, int]
@@ -40,7 +40,8 @@ class _Client:
         codes = confluent_kafka.KafkaError
         self.codes = codes
         self.outage = Outage(f"Kafka at {place.server}")
-        self.refused: Any = None
+        self.refused: Any = None  # what no other try would change
+        self.broken: Any = None  # why librdkafka's client itself will do no more
         self._thread = ThreadPoolExecutor(1, "kafka")
         self.settings: dict[str, Any] = {
             "bootstrap.servers": place.server,
@@ -67,7 +68,9 @@ class _Client:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *given)
 
     def _told(self, error: Any) -> None:
-        if error.fatal() or not self.passes(error):
+        if error.fatal() or error.code() == self.codes._FATAL:
+            self.broken = error
+        elif not self.passes(error):
             self.refused = error
         elif error.code() == self.codes._ALL_BROKERS_DOWN:
             self.outage.noticed(error.str())
@@ -88,8 +91,9 @@ class _Client:
 
     def check(self) -> None:
         """Raises StoreFailed when the broker has said that it will not do."""
-        if self.refused is not None:
-            raise StoreFailed(f"Kafka refuses: {self.refused.str()}")
+        error = self.refused or self.broken
+        if error is not None:
+            raise StoreFailed(f"Kafka refuses: {error.str()}")
 
     def close(self) -> None:
         """The thread ends."""
@@ -221,14 +225,17 @@ class KafkaSource:
 
     async def _committed(self, offsets: dict[Partition, int]) -> None:
         codes = self._client.codes
-        gone = (codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS)
+        gone = {
+            *(codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS),
+            *(codes._ASSIGNMENT_LOST, codes._STATE, codes._MAX_POLL_EXCEEDED),
+        }
         while True:
             try:
                 await self._client.call(self._commit, offsets, _OPEN)
             except self._client.kafka.KafkaException as failed:
                 self._client.check()
                 error = failed.args[0]
-                if error.code() in (*gone, codes._ASSIGNMENT_LOST, codes.FENCED_INSTANCE_ID):
+                if error.code() in gone:
                     _log.warning("the group has moved on; others do again what was not committed")
                     return
                 if not self._client.passes(error):
@@ -239,7 +246,10 @@ class KafkaSource:
                 return
 
     def _commit(self, offsets: dict[Partition, int], metadata: str) -> None:
-        make = self._client.kafka.TopicPartition
+        kafka = self._client.kafka
+        if not self._consumer.memberid():  # a commit would be refused, of a named member for good
+            raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError._ASSIGNMENT_LOST))
+        make = kafka.TopicPartition
         told = [make(*partition, offset, metadata) for partition, offset in offsets.items()]
         for one in self._consumer.commit(offsets=told, asynchronous=False):
             if one.error is not None:
@@ -279,8 +289,13 @@ class KafkaSink:
 
     def __init__(self, place: Place) -> None:
         self._client, self._topic = _Client(place), place.name
+        codes = self._client.codes
+        self._refusals = {
+            *(codes.MSG_SIZE_TOO_LARGE, codes.RECORD_LIST_TOO_LARGE, codes.INVALID_RECORD),
+            *(codes.TOPIC_AUTHORIZATION_FAILED, codes.CLUSTER_AUTHORIZATION_FAILED),
+            *(codes.TOPIC_EXCEPTION, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION),
+        }
         self._producer = self._made()
-        self._failed: Any = None
 
     def _made(self) -> Any:
         return self._client.made(
@@ -295,35 +310,44 @@ class KafkaSink:
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Hand over `records`, and wait until all in-sync replicas have them."""
+        client = self._client
         while True:
-            self._failed = None
-            await self._client.call(self._begun, records)
-            while await self._client.call(self._producer.flush, _POLL_S):
-                self._client.check()
-            if self._failed is None:
-                self._client.outage.over()
+            failed: list[Any] = []
+            await client.call(self._begun, records, failed)
+            while await client.call(self._under_way) and client.refused is None:
+                pass
+            if client.refused is None and client.broken is None and not failed:
+                client.outage.over()
                 return
-            if not (self._failed.retriable() or self._failed.fatal()):
-                raise StoreFailed(f"Kafka does not take a record: {self._failed.str()}")
-            await self._client.outage.sit_out(self._failed.str())
+            error = client.refused or client.broken or failed[0]
+            if client.refused or error.code() in self._refusals:
+                raise StoreFailed(f"Kafka does not take a record: {error.str()}")
+            await client.outage.sit_out(error.str())
             # what the broker knew of this producer is gone: another one sends all again, in order
-            self._client.refused, self._producer = None, self._made()
+            client.broken, self._producer = None, self._made()
 
-    def _begun(self, records: Sequence[Record]) -> None:
+    def _begun(self, records: Sequence[Record], failed: list[Any]) -> None:
+        def out(error: Any, _: Any) -> None:
+            if error is not None:
+                failed.append(error)
+
         produce, topic = self._producer.produce, self._topic
-        for record in records:
-            headers = [(ID_HEADER, record.id.encode()), *record.headers]
-            try:
-                produce(topic, record.value, record.key, headers=headers, on_delivery=self._out)
-            except BufferError:  # cannot be: a batch is smaller, and nothing else is under way
-                raise StoreFailed("more records than librdkafka keeps") from None
-            except self._client.kafka.KafkaException as error:
-                self._failed = error.args[0]
-                return
+        try:
+            for record in records:
+                headers = [(ID_HEADER, record.id.encode()), *record.headers]
+                produce(topic, record.value, record.key, headers=headers, on_delivery=out)
+        except self._client.kafka.KafkaException as error:
+            failed.append(error.args[0])
 
-    def _out(self, error: Any, _: Any) -> None:
-        if error is not None and self._failed is None:
-            self._failed = error
+    def _under_way(self) -> bool:
+        """Whether records have no answer yet, but may get one."""
+        if self._client.broken is not None:
+            return False
+        try:
+            return bool(self._producer.flush(_POLL_S))
+        except self._client.kafka.KafkaException as error:
+            self._client.broken = error.args[0]
+            return False
 
     async def close(self) -> None:
         """Nothing is under way."""
