@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, CacheStatus, CacheUse, Call
@@ -85,6 +86,7 @@ class Cached:
         self._listener = listener
         self._flights: dict[bytes, Run] = {}
         self._mean_s = 0.0
+        self._hit_told = CacheUsed(1, 0, 0, 0, 0.0, (0.0,), ())
         self._told = Counts()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -98,6 +100,8 @@ class Cached:
             keys: Sequence[bytes] = ()
         else:
             keys = self._keys.of(batch)
+            if n_rows == 1 and use is CacheUse.USE and (hit := self._hit(keys[0], loop)):
+                return hit
         if not keys or use is not CacheUse.USE:
             found = _NONE
         else:
@@ -108,13 +112,6 @@ class Cached:
                 told.add_done_callback(lambda told: self._looked_up(waiter, told.result()))
                 return waiter.answer
             found = told
-            if n_rows == 1:
-                value = found.values[0]
-                row = None if value is None else self._read(keys[0], value)
-                if row is not None and not found.due:
-                    return self._hit(row, loop)
-                if row is None and found.asked:
-                    found = _NONE
         waiter = self._waiter(batch, call, keys, loop)
         if found is not _NONE:
             self._take(waiter, found)
@@ -132,10 +129,16 @@ class Cached:
         answer: asyncio.Future[Answer] = loop.create_future()
         return Waiter(batch, call, answer, self._clock(), keys, found, [], set())
 
-    def _hit(self, row: Value, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer]:
+    def _hit(self, key: bytes, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer] | None:
+        """The answer to one row that memory has, and is not to be made anew: the quick way."""
+        value = self._store.near(key)
+        outputs = None if value is None else self._values.one(value)
+        if outputs is None:
+            return None
         answer: asyncio.Future[Answer] = loop.create_future()
-        answer.set_result(Answer(self._values.joined([row]), *self._version, _HIT))
-        self._tell(1, 0, 0, answered_s=(0.0,))
+        answer.set_result(Answer(outputs, *self._version, _HIT))
+        if self._listener is not None:
+            self._listener.cache_used(self._hit_told)
         return answer
 
     def _looked_up(self, waiter: Waiter, found: Found) -> None:
@@ -240,7 +243,10 @@ class Cached:
         wanted = batch if len(rows) == batch.n_rows else batch.take(rows)
         run = self._run(waiter, wanted, waiter.call, places)
         waiter.pending.add(run)
-        waiter.wanted += [Wanted(run, place, row) for place, row in enumerate(rows)]
+        if len(rows) == 1:
+            waiter.wanted.append(Wanted(run, 0, rows[0]))
+        else:
+            waiter.wanted += [Wanted(run, place, row) for place, row in enumerate(rows)]
         waiter.ran += len(rows)
         return run
 
@@ -257,17 +263,18 @@ class Cached:
         if run.kept:
             for key in places:
                 self._flights[key] = run
-        asked.add_done_callback(lambda _: self._came_back(run))
+        asked.add_done_callback(partial(self._came_back, run))
         return run
 
     def _wait(self, waiter: Waiter, loop: asyncio.AbstractEventLoop) -> None:
-        waiter.answer.add_done_callback(lambda _: self._left(waiter))
+        waiter.answer.add_done_callback(partial(self._left, waiter))
         deadline = waiter.call.deadline
         if deadline is not None:
             waiter.alarm = loop.call_at(deadline, self._expire, waiter)
 
-    def _left(self, waiter: Waiter) -> None:
-        waiter.leave()
+    def _left(self, waiter: Waiter, _: object) -> None:
+        if waiter.pending or waiter.alarm is not None:
+            waiter.leave()
         if waiter.answer.cancelled():
             self._drop(Dropped.CANCELLED)
 
@@ -282,7 +289,7 @@ class Cached:
         if self._listener is not None:
             self._listener.dropped(why)
 
-    def _came_back(self, run: Run) -> None:
+    def _came_back(self, run: Run, _: object) -> None:
         for key in run.places if run.kept else ():
             if self._flights.get(key) is run:
                 del self._flights[key]
@@ -292,6 +299,7 @@ class Cached:
             outputs = run.asked.result().outputs
             share = _SHARE if self._mean_s else 1.0
             self._mean_s += (self._clock() - run.began - self._mean_s) * share
+            self._hit_told = CacheUsed(1, 0, 0, 0, self._mean_s, (0.0,), ())
             if run.kept:
                 values = self._keep(run, outputs)
         waiters, run.waiters = run.waiters, []
@@ -316,10 +324,11 @@ class Cached:
         """Keep the answers, and give them as values."""
         store, dtypes = self._store, self._values.dtypes_of(outputs)
         values = [Value(dtypes, row) for row in outputs.plain_rows()]
+        write, put = self._values.write, store.put
         for key, place in run.places.items():
-            value = self._values.write(values[place])
+            value = write(values[place])
             if value is not None:
-                store.put(key, value)
+                put(key, value)
         if self._listener is not None:
             self._listener.cache_held(self._held())
         return values

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -47,7 +46,7 @@ class Run(msgspec.Struct, eq=False):
             self.asked.set_exception(DeadlineExceeded("nobody waits for these rows any more"))
 
 
-class Wanted(NamedTuple):
+class Wanted(msgspec.Struct, eq=False):
     """A row of a call's batch that comes with a run, as its row `place`."""
 
     run: Run
