@@ -25,7 +25,7 @@ from foretell.core.batch import Batch
 from foretell.core.call import Answer, CacheStatus, CacheUse, Call
 from foretell.core.manifest import Manifest
 from foretell.engine.batcher import Batcher
-from foretell.engine.hooks import BatchEnded, CacheHeld, CacheUsed, Dropped, VersionListener
+from foretell.engine.hooks import CacheHeld, CacheUsed, Dropped, VersionListener
 from foretell.engine.stores.flight import Run, Waiter, Wanted
 from foretell.engine.stores.keys import Keys, identity
 from foretell.engine.stores.store import Counts, Found, Store
@@ -38,29 +38,6 @@ _NONE = Found(())
 _FIRST = (0,)
 _SHARE = 0.05
 """Of the mean time of a run, how much the last one weighs."""
-
-
-class Runs:
-    """Who listens to a batcher in whose front a cache is: of calls, the cache tells.
-
-    A call may take part in several of the batcher's runs, and a run be for several calls.
-    """
-
-    def __init__(self, listener: VersionListener) -> None:
-        self.began = listener.began
-        self.waiting = listener.waiting
-        self.cache_used = listener.cache_used
-        self.cache_held = listener.cache_held
-        self._listener = listener
-
-    def ended(self, event: BatchEnded) -> None:
-        """A batch has run."""
-        self._listener.ended(BatchEnded(event.n_rows, [], []))
-
-    def dropped(self, why: Dropped) -> None:
-        """Rows were refused, or are not wanted any more."""
-        if why is Dropped.OVERLOADED:
-            self._listener.dropped(why)
 
 
 class Cached:
@@ -87,6 +64,7 @@ class Cached:
         self._flights: dict[bytes, Run] = {}
         self._mean_s = 0.0
         self._hit_told = CacheUsed(1, 0, 0, 0, 0.0, (0.0,), ())
+        self._hits: list[tuple[asyncio.Future[Answer], Answer]] = []
         self._told = Counts()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -136,10 +114,25 @@ class Cached:
         if outputs is None:
             return None
         answer: asyncio.Future[Answer] = loop.create_future()
-        answer.set_result(Answer(outputs, *self._version, _HIT))
-        if self._listener is not None:
-            self._listener.cache_used(self._hit_told)
+        if not self._hits:
+            loop.call_soon(self._answer_hits)
+        self._hits.append((answer, Answer(outputs, *self._version, _HIT)))
         return answer
+
+    def _answer_hits(self) -> None:
+        """At the end of a turn, as the batcher does: what has come is read before it is answered.
+
+        Otherwise each request would be read, answered and sent by itself, which costs the server
+        more than a quick model does.
+        """
+        hits, self._hits = self._hits, []
+        for future, answer in hits:
+            if future.done():
+                self._drop(Dropped.CANCELLED)
+                continue
+            if self._listener is not None:
+                self._listener.cache_used(self._hit_told)
+            future.set_result(answer)
 
     def _looked_up(self, waiter: Waiter, found: Found) -> None:
         """The store has answered, or has not in time."""
