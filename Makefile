@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 AZURITE := .azurite/node_modules/.bin/azurite-blob
 CONTAINER_BASE := .containers/base.tar
 HELM := .helm/helm
-PACKAGES := catatonit prometheus prometheus-alertmanager redis-server wrk
+PACKAGES := catatonit mosquitto nats-server prometheus prometheus-alertmanager rabbitmq-server redis-server wrk
 
 .DEFAULT_GOAL := help
 .PHONY: help venv azurite packages containers helm demo check test fuzz audit lint bench peers clean

@@ -49,7 +49,7 @@ ROOMS = {
         f"{DOOR} transports.asgi", "fastapi fastapi_offline msgspec numpy starlette"
     ),
     "transports.grpc": _room(f"{DOOR} transports.asgi", "google numpy starlette"),
-    "transports.stream": _room(DOOR, "faststream msgspec numpy redis"),
+    "transports.stream": _room(DOOR, "aio_pika confluent_kafka msgspec nats numpy paho redis"),
     "transports.batch": _room(DOOR, "fsspec msgspec numpy pyarrow pyspark ray"),
     "client": _room("core codecs", "google grpc httpx numpy pandas pyarrow"),
     "telemetry": _room("core engine.hooks", TELEMETRY),
@@ -79,6 +79,7 @@ EXCEPTIONS: dict[str, str] = {
     "parameters foretell/app/image_command.py::image": "one parameter for each flag",
     "parameters foretell/app/gateway/command.py::gateway": "one parameter for each flag",
     "parameters foretell/app/streaming/command.py::stream": "one parameter for each flag",
+    "parameters foretell/app/streaming/streams.py::stream": "one keyword for each flag",
     "parameters foretell/app/cli.py::predict": "one parameter for each flag of foretell predict",
 }
 

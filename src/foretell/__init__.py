@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from foretell.app.batching.jobs import batch
     from foretell.app.local import load
     from foretell.app.settings import Settings
+    from foretell.app.streaming.streams import stream
     from foretell.app.wiring import create_app
     from foretell.client.clients import AsyncClient, Client
     from foretell.packing import pack
@@ -27,6 +28,7 @@ __all__ = [
     "create_app",
     "load",
     "pack",
+    "stream",
 ]
 
 # Imported when they are first asked for: `import foretell` stays quick.
@@ -38,6 +40,7 @@ _LATER = {
     "create_app": "foretell.app.wiring",
     "load": "foretell.app.local",
     "pack": "foretell.packing",
+    "stream": "foretell.app.streaming.streams",
 }
 
 

@@ -53,7 +53,7 @@ def write(file: Path, *keys: dict[str, Any]) -> None:
 def token(key: Any = OLD, algorithm: str = "RS256", kid: str | None = "old", **claims: Any) -> str:
     """A token that is right but for what is told; NEVER leaves a claim out."""
     now = time.time()
-    told = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ci", "exp": now + 600} | claims
+    told = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ci", "exp": now + 3600} | claims
     told = {name: value for name, value in told.items() if value is not NEVER}
     return jwt.encode(told, key, algorithm, headers=None if kid is None else {"kid": kid})
 
@@ -87,8 +87,8 @@ MODULUS = OLD.public_key().public_numbers().n.to_bytes(256, "big")
 NOW = time.time()
 WRONG = {
     "expired": (token(exp=NOW - 31), "has expired"),
-    "not yet": (token(nbf=NOW + 600), "not valid yet"),
-    "issued in the future": (token(iat=NOW + 600), "not valid yet"),
+    "not yet": (token(nbf=NOW + 86_400, exp=NOW + 90_000), "not valid yet"),
+    "issued in the future": (token(iat=NOW + 86_400, exp=NOW + 90_000), "not valid yet"),
     "wrongly signed": (token(OTHER), "not a valid one"),
     "another audience": (token(aud="other"), "for somebody else"),
     "another audience among several": (token(aud=["other", "scores2"]), "for somebody else"),

@@ -51,6 +51,11 @@ def closed(schema: Any) -> Any:
     return made
 
 
+def named(stem: str, kind: str, name: str) -> Object:
+    (one,) = (each for each in objects(stem) if key(each) == (kind, name))
+    return one
+
+
 def validate_custom(each: Object) -> None:
     schema = closed(json.loads(CRDS[each["kind"]].read_text(encoding="utf-8")))
     schema["properties"]["metadata"] = {"type": "object"}
@@ -98,6 +103,7 @@ def test_every_kind_is_rendered_by_some_values() -> None:
         *("Deployment", "Service", "ConfigMap", "ServiceAccount", "PersistentVolumeClaim"),
         *("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "CronJob"),
         *("ServiceMonitor", "PrometheusRule", "HTTPRoute", "GRPCRoute", "ServingRuntime"),
+        *("ScaledObject", "PodMonitor"),
     }
 
 
@@ -232,8 +238,7 @@ def test_the_issuers_keys_may_be_at_its_own_address(tmp_path: Path) -> None:
 
 
 def test_settings_reach_a_job_as_they_are(tmp_path: Path) -> None:
-    found = [each for each in objects("everything") if key(each) == ("ConfigMap", "churn-batch")]
-    read = settings_of(found[0], tmp_path, BatchSettings)
+    read = settings_of(named("everything", "ConfigMap", "churn-batch"), tmp_path, BatchSettings)
     assert (read.threads, read.on_bad_row) == (2, "quarantine")
 
 
@@ -251,7 +256,7 @@ def test_a_setting_that_changes_replaces_the_pods() -> None:
 
 
 def test_a_worker_has_a_core_and_memory_is_there_when_it_is_needed() -> None:
-    (container,) = of_kind("Deployment", objects("everything"))["spec"]["template"]["spec"][
+    (container,) = named("everything", "Deployment", "churn")["spec"]["template"]["spec"][
         "containers"
     ]
     assert container["resources"] == {
@@ -294,6 +299,23 @@ def test_the_server_may_ask_nobody_but_the_store_that_has_the_models() -> None:
     assert "egress" not in closed_off
     opened = of_kind("NetworkPolicy", objects("store"))["spec"]["egress"]
     assert [port["port"] for port in opened[0]["ports"]] == [53, 53, 443]
+
+
+def test_a_stream_is_a_deployment_that_lag_scales() -> None:
+    by_hand = of_kind("Deployment", objects("jobs"))["spec"]
+    (container,) = by_hand["template"]["spec"]["containers"]
+    assert container["args"] == [
+        *("stream", "/models/churn/1.0.0"),
+        *("--from", "kafka://kafka.example.com:9092/readings?group=churn"),
+        *("--to", "kafka://scorer:$(KAFKA_PASSWORD)@kafka.example.com:9092/scores"),
+        *("--dead-letters", "stderr", "--metrics-bind", "0.0.0.0:9090"),
+    ]
+    assert container["envFrom"] == [{"secretRef": {"name": "store-credentials"}}]
+    assert by_hand["replicas"] == 3
+    scaled = named("everything", "Deployment", "churn-stream")
+    assert "replicas" not in scaled["spec"], "each rendering would undo what KEDA did"
+    target = of_kind("ScaledObject", objects("everything"))["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == key(scaled)
 
 
 @pytest.mark.parametrize("kind", [Settings, BatchSettings])

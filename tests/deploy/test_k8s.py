@@ -146,6 +146,8 @@ REFUSED = {
     "no store": ({"models": {"source": "store"}}, "models.store.url is missing"),
     "no issuer": ({"access": {"jwks": "keys"}}, "settings.jwt_issuer is missing: access.jwks has"),
     "no input": ({"batch": {"enabled": True}}, "batch.input is missing"),
+    "no source": ({"stream": {"enabled": True, "to": "redis://a/b"}}, "stream.from is missing"),
+    "no triggers": ({"stream": {"scaling": {"enabled": True}}}, "stream.scaling.triggers is empty"),
     "no hosts": (
         {"gateway": {"grpc": {"enabled": True, "parentRefs": [{"name": "a"}]}}},
         "gateway.grpc.hostnames is empty, but must name one at least",

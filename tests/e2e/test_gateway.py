@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -267,33 +267,60 @@ def _status_of_length(at: Gateway, size: int) -> int:
     return status
 
 
-def test_only_the_gateway_says_who_asks(tmp_path: Path) -> None:
-    """A server that believes `x-client` must not hear it from a client."""
-    came: list[str | None] = []
+@contextmanager
+def answering(answer: Callable[[BaseHTTPRequestHandler], int]) -> Iterator[str]:
+    """The URL of a server without a body to any GET, with the status that `answer` gives."""
 
-    class Server(BaseHTTPRequestHandler):
+    class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            came.append(self.headers["x-client"])
-            self.send_response(200)
+            self.send_response(answer(self))
             self.send_header("content-length", "0")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            with gateway(tmp_path, upstreams=[f"http://127.0.0.1:{server.server_port}"]) as at:
-                at.until_healthy(1)
-                came.clear()
-                reply = httpx.get(f"{at.url}/health/ready", headers={"x-client": "root"})
-                assert reply.status_code == 200
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_only_the_gateway_says_who_asks(tmp_path: Path) -> None:
+    """A server that believes `x-client` must not hear it from a client."""
+    came: list[str | None] = []
+
+    def answer(asked: BaseHTTPRequestHandler) -> int:
+        came.append(asked.headers["x-client"])
+        return 200
+
+    with answering(answer) as url, gateway(tmp_path, upstreams=[url]) as at:
+        at.until_healthy(1)
+        came.clear()
+        reply = httpx.get(f"{at.url}/health/ready", headers={"x-client": "root"})
+        assert reply.status_code == 200
+        assert came
     assert "root" not in came
+
+
+def test_where_no_server_seems_well_all_are_asked(tmp_path: Path) -> None:
+    """One may have been too busy to say that it is: a refusal of the gateway's would be wrong."""
+    checks = 0
+
+    def answer(asked: BaseHTTPRequestHandler) -> int:
+        nonlocal checks
+        is_check = "health" in asked.path
+        checks += is_check
+        return 503 if is_check else 200
+
+    with answering(answer) as url, gateway(tmp_path, upstreams=[url], health_every_s=0.1) as at:
+        until(lambda: checks > 4)
+        assert at.healthy() == 0
+        assert httpx.get(f"{at.url}/models").status_code == 200
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
-"""A model in code that fails on rows whose x is 13."""
+"""A model in code that fails on rows whose x is 13, and ends its process on those with -666."""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 
@@ -16,6 +18,8 @@ class Moody:
     )
 
     def predict(self, columns: dict[str, np.ndarray]) -> np.ndarray:
+        if (columns["x"] == -666).any():
+            os._exit(9)
         if (columns["x"] == 13).any():
             raise RuntimeError("unlucky")
         return (columns["x"] < columns["y"]).astype(np.int64)

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import foretell
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
 from foretell.engine import fleet
@@ -19,8 +21,9 @@ from foretell.engine.executors.choosing import ExecutorKind
 from foretell.engine.repository import read
 from foretell.errors import BadSettings
 from foretell.packing import pack
+from foretell.transports.stream.formats import MOST_BYTES
 from foretell.transports.stream.message import Message
-from foretell.transports.stream.scoring import MOST_BYTES, Choices, Scorer
+from foretell.transports.stream.scoring import Choices, Scorer
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +174,24 @@ def test_who_is_killed_and_starts_again_publishes_the_same_ids(
     assert again[: len(first)] == first
 
 
+def test_a_stream_runs_from_python_outside_of_the_main_thread(
+    package: Path, tmp_path: Path
+) -> None:
+    source, sink = tmp_path / "in.ndjson", tmp_path / "out.ndjson"
+    source.write_text('{"x": 1, "y": 2, "n": 5}\n[3, 2]\n')
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(foretell.stream, package, f"file:{source}", f"file:{sink}", key="n")
+        report = running.result()
+    assert report.describe()["published"] == 2
+    assert [(one["n"], one["prediction"]) for one in lines(sink.read_bytes())] == [
+        (5, 1),
+        (None, 0),
+    ]
+
+
 @pytest.mark.slow
 def test_a_reader_that_leaves_and_a_place_that_is_not_known_are_said(package: Path) -> None:
-    with started(package, "--to", "kafka://x/y") as process:
+    with started(package, "--to", "pulsar://x/y") as process:
         _, err = process.communicate(timeout=60)
     assert (process.returncode, b"file:PATH" in err) == (2, True)
     with started(package) as process:

@@ -1,62 +1,73 @@
 """The command `foretell stream`, with its flags."""
 
 import asyncio
-import contextlib
 import json
-import signal
-from collections.abc import AsyncIterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import typer
 
+from foretell.app.streaming.streams import Places, carried_out
 from foretell.app.terminal import AsJson, Quiet, say, stderr
 from foretell.engine.fleet import Loaded
-from foretell.transports.stream.message import Sink, Source
 from foretell.transports.stream.running import Report
-from foretell.transports.stream.scoring import Choices, Scorer
+from foretell.transports.stream.scoring import Choices
 
+_KINDS = "kafka://…, nats://…, amqp://…, mqtt://…, redis://HOST:PORT/NAME"
 DEAD_LETTERS = 3
 """The exit code of a stream that is done, but for messages that became dead letters."""
 
 
+_Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A package, a model file, or a repository of one model."),
+]
+_From = Annotated[
+    str,
+    typer.Option("--from", metavar="URL", help=f"Where messages are: file:PATH, {_KINDS}, or - ."),
+]
+_To = Annotated[
+    str,
+    typer.Option("--to", metavar="URL", help=f"Where results go: file:PATH, {_KINDS}, or - ."),
+]
+_DeadLetters = Annotated[
+    str,
+    typer.Option(metavar="URL", help="Where messages go that cannot be scored: as --to."),
+]
+_Emit = Annotated[
+    Literal["prediction", "merged"],
+    typer.Option(help="A result has the prediction alone, or the message's fields, too."),
+]
+_Key = Annotated[
+    str | None, typer.Option(metavar="FIELD", help="A field that goes along with a result.")
+]
+_When = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help='Which results go out, as in "prediction == 1".'),
+]
+_Format = Annotated[
+    Literal["json", "msgpack", "arrow"],
+    typer.Option("--format", help="What a broker's messages are without a header content-type."),
+]
+_Attempts = Annotated[
+    int, typer.Option(min=1, help="How often a message may end a process before it is poison.")
+]
+_MetricsBind = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Where /metrics and /health are, as in 127.0.0.1:9090."),
+]
+
+
 def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A package, a model file, or a repository of one model."
-        ),
-    ],
-    source: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="URL",
-            help="Where messages are: file:PATH, redis://HOST:PORT/STREAM, or - .",
-        ),
-    ] = "-",
-    sink: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="URL",
-            help="Where results go: file:PATH, redis://HOST:PORT/STREAM, or - .",
-        ),
-    ] = "-",
-    dead_letters: Annotated[
-        str,
-        typer.Option(metavar="URL", help="Where messages go that cannot be scored: file:PATH."),
-    ] = "stderr",
-    emit: Annotated[
-        Literal["prediction", "merged"],
-        typer.Option(help="A result has the prediction alone, or the message's fields, too."),
-    ] = "prediction",
-    key: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="A field that goes along with a result.")
-    ] = None,
-    when: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help='Which results go out, as in "prediction == 1".'),
-    ] = None,
+    model: _Model,
+    source: _From = "-",
+    sink: _To = "-",
+    dead_letters: _DeadLetters = "stderr",
+    emit: _Emit = "prediction",
+    key: _Key = None,
+    when: _When = None,
+    form: _Format = "json",
+    attempts: _Attempts = 3,
+    metrics_bind: _MetricsBind = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,72 +76,20 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     What has arrived is scored together; a single message does not wait. SIGTERM finishes what was
     taken. Exit codes: 0 done, 1 failed, 2 it cannot be done so, 3 done but for dead letters.
     """
-    places = _Places(source, sink, dead_letters)
-    loaded, report = _carried_out(model, places, Choices(emit == "merged", key, when))
+    choices = Choices(emit == "merged", key, when, form)
+    try:
+        loaded, report = carried_out(
+            model, Places(source, sink, dead_letters), choices, attempts, metrics_bind
+        )
+    except asyncio.CancelledError:
+        say("stopped while results were on their way; a file or a broker gives them again", 1)
+        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(report.describe()), err=sink == "-")
     elif not quiet:
         stderr.print(_spoken(report, loaded))
     if report.dead_lettered:
         raise typer.Exit(DEAD_LETTERS)
-
-
-class _Places(NamedTuple):
-    """Where messages come from, and where results and dead letters go."""
-
-    source: str
-    sink: str
-    dead: str
-
-
-def _carried_out(model: str, places: _Places, choices: Choices) -> tuple[Loaded, Report]:
-    from foretell.app.batching.jobs import package_of
-    from foretell.engine.executors.choosing import ExecutorKind
-    from foretell.engine.fleet import load
-
-    loaded = load(package_of(model), kind=ExecutorKind.INLINE)
-    scorer = Scorer(loaded, choices)
-
-    async def opened() -> Report:
-        async with _opened(places) as (messages, results, dead):
-            return await _run(messages, scorer, results, dead)
-
-    return loaded, asyncio.run(opened())
-
-
-@contextlib.asynccontextmanager
-async def _opened(places: _Places) -> AsyncIterator[tuple[Source, Sink, Sink]]:
-    from foretell.transports.stream import brokers
-
-    async with contextlib.AsyncExitStack() as open_ones:
-        messages = brokers.source_of(places.source)
-        open_ones.push_async_callback(messages.close)
-        results = brokers.sink_of(places.sink, "--to")
-        open_ones.push_async_callback(results.close)
-        letters = brokers.sink_of(places.dead, "--dead-letters")
-        open_ones.push_async_callback(letters.close)
-        yield messages, results, letters
-
-
-async def _run(source: Source, scorer: Scorer, sink: Sink, dead: Sink) -> Report:
-    """Run until the end or the first signal; a second one waits for nobody."""
-    from foretell.transports.stream.running import run
-
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    running = asyncio.ensure_future(run(source, scorer, sink, dead, stop))
-
-    def asked() -> None:
-        if stop.is_set():
-            running.cancel()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked)
-    try:
-        return await running
-    except asyncio.CancelledError:
-        say("stopped while results were on their way; a file or a broker gives them again", 1)
-        raise typer.Exit(130) from None
 
 
 def _spoken(report: Report, loaded: Loaded) -> str:

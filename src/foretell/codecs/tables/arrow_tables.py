@@ -69,6 +69,21 @@ def read_stream(signature: Signature, body: bytes, limits: TableLimits) -> Batch
         return batch_of(signature, reader.read_all(), limits)
 
 
+def read_rows(body: bytes, limits: TableLimits) -> list[dict[str, Any]]:
+    """The rows of an Arrow IPC stream as they are. Raises InvalidInput, TooLarge, MissingExtra."""
+    pa = pyarrow()
+    with _told_of(pa, "an Arrow stream"):
+        _check_messages(pa, body, limits)
+        table = pa.ipc.open_stream(pa.py_buffer(body)).read_all()
+        table.validate(full=True)
+        names = table.column_names
+        if len(set(names)) < len(names):
+            raise InvalidInput("two columns have the same name")
+        check_count(table.num_rows, limits.max_rows)
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+
 def read_parquet(signature: Signature, body: bytes, limits: TableLimits) -> Batch:
     """The rows of a Parquet file, accepted. Raises InvalidInput, TooLarge, MissingExtra."""
     pa = pyarrow()

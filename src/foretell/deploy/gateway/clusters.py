@@ -86,9 +86,10 @@ def _cluster(gateway: Gateway, name: str, group: Group, folder: str | None) -> R
         "name": name,
         "connect_timeout": seconds(gateway.connect_timeout_s),
         "lb_policy": _POLICIES[group.strategy],
-        # What is known of a server's health counts at once, and not up to a second later.
+        # What is known of a server's health counts at once, and not up to a second later. Where
+        # none seems well, all are asked: one may only have been too busy to say so.
         "common_lb_config": {
-            "healthy_panic_threshold": {"value": 0},
+            "healthy_panic_threshold": {"value": 1},
             "update_merge_window": "0s",
         },
         "ignore_health_on_host_removal": True,

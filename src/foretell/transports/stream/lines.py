@@ -8,8 +8,8 @@ import stat
 from collections.abc import Callable, Sequence
 
 from foretell.errors import StoreFailed
+from foretell.transports.stream.formats import MOST_BYTES
 from foretell.transports.stream.message import Message, Record
-from foretell.transports.stream.scoring import MOST_BYTES
 
 _READ = 1 << 18
 _PIECE = select.PIPE_BUF
@@ -62,6 +62,9 @@ class LineSource:
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Nothing to do: a file has no memory of its readers."""
+
+    async def lag(self) -> None:
+        """Nobody knows how many lines there are."""
 
     def finish(self) -> None:
         """What was read already is handed over, but no line whose end has not come."""

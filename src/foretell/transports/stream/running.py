@@ -5,15 +5,13 @@ nothing is kept for company, and a slow sink slows the source.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from foretell.transports.stream.message import Message, Sink, Source
-from foretell.transports.stream.scoring import Scorer
-
-MOST_ROWS = 1024
-"""So many messages are scored together at most."""
+from foretell.transports.stream.careful import Careful
+from foretell.transports.stream.message import MOST_ROWS, Message, Sink, Source
+from foretell.transports.stream.scoring import Scored
 
 
 @dataclass
@@ -32,17 +30,23 @@ class Report:
 
 
 async def run(
-    source: Source, scorer: Scorer, sink: Sink, dead: Sink, stop: asyncio.Event
+    source: Source,
+    scorer: Careful,
+    sink: Sink,
+    dead: Sink,
+    stop: asyncio.Event,
+    told: Callable[[Sequence[Message], Scored], None] | None = None,
 ) -> Report:
     """Score `source` until its end or until `stop`; what was taken is finished. Raises StoreFailed.
 
-    A dead letter is out before its message is acknowledged, as a result is.
+    A dead letter is out before its message is acknowledged, as a result is. `told` hears of each
+    batch that is finished.
     """
     report = Report()
     stopping = asyncio.ensure_future(stop.wait())
     try:
         while messages := await _taken(source, stopping):
-            scored = scorer.score(messages)
+            scored = await scorer.score(messages)
             if scored.results:
                 await sink.publish(scored.results)
             if scored.dead:
@@ -53,6 +57,8 @@ async def run(
             report.left_out += scored.left_out
             report.dead_lettered += len(scored.dead)
             report.batches += 1
+            if told is not None:
+                told(messages, scored)
             await asyncio.sleep(0)  # where nothing waits, signals are seen nevertheless
     finally:
         stopping.cancel()

@@ -19,17 +19,22 @@ import msgspec
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch, Row
 from foretell.core.manifest import Manifest
-from foretell.engine.executors import Outcome
+from foretell.engine.executors import Outcome, ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Loaded
-from foretell.errors import BadSettings, ForetellError, InvalidInput, ModelFailed, TooLarge
+from foretell.errors import BadSettings, ForetellError, InvalidInput, ModelFailed
 from foretell.transports.stream.condition import Condition
+from foretell.transports.stream.formats import Formats
 from foretell.transports.stream.message import Message, Record, Told
 
-MOST_BYTES = 1 << 20
-"""A message may have so many bytes."""
-
 _TAKEN = {"id", "prediction", "probability", "outputs", "model_version"}
+
+
+POISON = "poison"
+"""The code of a dead letter that ended each process it was scored in."""
+
+CARRIED = frozenset(("traceparent", "tracestate", "x-request-id"))
+"""Headers of a message that its result has, too."""
 
 
 class Choices(NamedTuple):
@@ -38,6 +43,7 @@ class Choices(NamedTuple):
     merged: bool = False
     key: str | None = None
     when: str | None = None
+    form: str = "json"
 
 
 class Scored(NamedTuple):
@@ -46,6 +52,18 @@ class Scored(NamedTuple):
     results: list[Record]
     dead: list[Record]
     left_out: int
+
+
+class Read(NamedTuple):
+    """Messages with what they tell or what is wrong with them; and a batch of each that is well."""
+
+    taken: list[tuple[Message, Told | ForetellError]]
+    batches: list[Batch]
+
+    @property
+    def well(self) -> list[Message]:
+        """The messages that `batches` are of."""
+        return [message for message, told in self.taken if not isinstance(told, ForetellError)]
 
 
 class Scorer:
@@ -57,6 +75,11 @@ class Scorer:
         self._executor = InlineExecutor(loaded.predict)
         self._codec = JsonRows(loaded.signature)
         self._digest = _digest_of(loaded.manifest)
+        self._formats = Formats(loaded.signature, choices.form)
+        self._headers = (
+            ("foretell-model", loaded.name.encode()),
+            ("foretell-model-version", loaded.version.encode()),
+        )
         self._choices = choices
         self._condition = None
         if choices.when is not None:
@@ -69,36 +92,50 @@ class Scorer:
         return hashlib.sha256(f"{self._digest} {position}".encode()).hexdigest()[:32]
 
     def score(self, messages: Sequence[Message]) -> Scored:
-        """A record for each of `messages`, but those that nobody wants."""
-        taken: list[tuple[Message, Told, Batch]] = []
-        scored = Scored([], [], 0)
-        refused: dict[str, ForetellError] = {}
+        """A record for each of `messages`, but those that nobody wants; all are scored here."""
+        read = self.read(messages)
+        return self.records(read, [(one, 1) for one in self.outcomes(read.batches)])
+
+    def read(self, messages: Sequence[Message]) -> Read:
+        """What of `messages` can be scored, and what is wrong with the others."""
+        taken: list[tuple[Message, Told | ForetellError]] = []
+        batches: list[Batch] = []
         for message in messages:
-            try:
-                told = _decoded(message.value, self._signature.input_names)
-                row = self._row(told)
-            except (InvalidInput, TooLarge) as error:
-                refused[message.position] = error
-            else:
-                taken.append((message, told, Batch(self._signature.inputs, 1, (row,))))
-        outcomes = self._executor.run([batch for _, _, batch in taken]) if taken else []
-        came = {
-            message.position: (told, outcome)
-            for (message, told, _), outcome in zip(taken, outcomes, strict=True)
-        }
-        left_out = 0
-        for message in messages:
-            if message.position in refused:
-                scored.dead.append(self._dead(message, refused[message.position]))
+            for one, told in self._formats.rows(message):
+                if isinstance(told, ForetellError):
+                    taken.append((one, told))
+                    continue
+                try:
+                    row = self._row(told)
+                except InvalidInput as error:
+                    taken.append((one, error))
+                else:
+                    taken.append((one, told))
+                    batches.append(Batch(self._signature.inputs, 1, (row,)))
+        return Read(taken, batches)
+
+    def outcomes(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """One for each of `batches`, scored together, in this process."""
+        return self._executor.run(batches) if batches else []
+
+    def records(self, read: Read, outcomes: Sequence[tuple[Outcome, int]]) -> Scored:
+        """Records for what was read; `outcomes` are those of its batches, with their attempts."""
+        results: list[Record] = []
+        dead: list[Record] = []
+        left_out, following = 0, iter(outcomes)
+        for message, told in read.taken:
+            if isinstance(told, ForetellError):
+                dead.append(self._dead(message, told, message.deliveries))
                 continue
-            told, outcome = came[message.position]
+            outcome, attempts = next(following)
             if isinstance(outcome, Exception):
-                scored.dead.append(self._dead(message, _failure(outcome)))
+                code = POISON if isinstance(outcome, ProcessDied) else ""
+                dead.append(self._dead(message, _failure(outcome), attempts, code))
             elif self._condition is None or self._condition.holds(outcome.rows[0]):
-                scored.results.append(self._result(message, told, outcome))
+                results.append(self._result(message, told, outcome))
             else:
                 left_out += 1
-        return scored._replace(left_out=left_out)
+        return Scored(results, dead, left_out)
 
     def _row(self, told: Told) -> Row:
         names = self._signature.input_names
@@ -110,47 +147,53 @@ class Scorer:
         if self._choices.merged:
             # an answer's name counts; the producer's other fields, `id` among them, stay
             merged = {**told, **msgspec.json.decode(answer), "result_id": own}
-            return Record(own, msgspec.json.encode(merged))
+            return self._record(own, msgspec.json.encode(merged), message, told)
         before = b'{"id":"%b",' % own.encode()
         if self._choices.key is not None:
             key = msgspec.json.encode(told.get(self._choices.key))
             before += b"%b:%b," % (msgspec.json.encode(self._choices.key), key)
-        return Record(own, before + answer[1:])
+        return self._record(own, before + answer[1:], message, told)
 
-    def _dead(self, message: Message, error: ForetellError) -> Record:
+    def _record(self, own: str, value: bytes, message: Message, told: Told) -> Record:
+        key = message.key
+        if key is None and self._choices.key is not None:
+            key = _key_of(told.get(self._choices.key))
+        if not message.headers:
+            return Record(own, value, key, self._headers)
+        carried = (one for one in message.headers if one[0].lower() in CARRIED)
+        return Record(own, value, key, (*carried, *self._headers))
+
+    def _dead(
+        self, message: Message, error: ForetellError, attempts: int, code: str = ""
+    ) -> Record:
         own = self.id_of(message.position)
         letter: dict[str, Any] = {"id": own, "position": message.position}
-        letter |= {"error": error.message, "code": error.code}
+        letter |= {"error": error.message, "code": code or error.code}
         if error.field is not None:
             letter["field"] = error.field
-        letter |= {"attempts": 1, "model": self._model, "model_version": self._version}
-        try:
-            letter["value"] = message.value.decode()
-        except UnicodeDecodeError:
-            letter["value_base64"] = base64.b64encode(message.value).decode()
-        return Record(own, msgspec.json.encode(letter))
+        letter |= {"attempts": attempts, "model": self._model, "model_version": self._version}
+        if message.key is not None:
+            letter |= _told_raw("key", message.key)
+        if message.headers:
+            headers = ({"name": name} | _told_raw("value", raw) for name, raw in message.headers)
+            letter["headers"] = [*headers]
+        letter |= _told_raw("value", message.value)
+        return Record(own, msgspec.json.encode(letter), message.key, message.headers)
 
 
-def _decoded(value: bytes, names: Sequence[str]) -> Told:
-    """A message's fields by name, an array's by the inputs in their order."""
-    if len(value) > MOST_BYTES:
-        raise TooLarge(f"the message has more than {MOST_BYTES} bytes; send smaller ones")
+def _key_of(told: Any) -> bytes | None:
+    """A field as a message's key: texts as they are, anything else as JSON."""
+    if told is None:
+        return None
+    return told.encode() if isinstance(told, str) else msgspec.json.encode(told)
+
+
+def _told_raw(name: str, raw: bytes) -> dict[str, str]:
+    """Bytes in a document: as a text, or as base64 where they are no UTF-8."""
     try:
-        told = msgspec.json.decode(value)
-    except RecursionError:
-        raise InvalidInput("the message is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the message is not valid JSON: {error}") from None
-    if isinstance(told, list):
-        if len(told) != len(names):
-            raise InvalidInput(
-                f"the array has {len(told)} values, but the model takes {len(names)}: "
-                f"{', '.join(names)}"
-            )
-        return dict(zip(names, told, strict=True))
-    if not isinstance(told, dict):
-        raise InvalidInput("the message must be an object of the inputs by name, or an array")
-    return told
+        return {name: raw.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(raw).decode()}
 
 
 def _failure(outcome: Outcome) -> ForetellError:

@@ -186,6 +186,10 @@ initContainers:
 - name: config
   mountPath: /app
   readOnly: true
+{{ include "foretell.modelMounts" . }}
+{{- end -}}
+
+{{- define "foretell.modelMounts" -}}
 - name: tmp
   mountPath: /tmp
 {{- if ne .Values.models.source "image" }}

@@ -4,84 +4,77 @@ An entry stays pending until it is acknowledged. Redis gives nobody what a kille
 so every consumer claims what has been pending for too long.
 """
 
-import asyncio
-import logging
 import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from typing import Any, TypeVar
 
 import msgspec
 
 from foretell.errors import BadSettings, MissingExtra, StoreFailed
-from foretell.transports.stream.message import Message, Record
+from foretell.transports.stream.brokers.places import Place, placed
+from foretell.transports.stream.brokers.waiting import Outage
+from foretell.transports.stream.formats import TEXTS
+from foretell.transports.stream.message import Headers, Message, Record
 
-_log = logging.getLogger("foretell.stream")
 _BLOCK_MS = 1000
-_LEAST_S, _MOST_S = 0.1, 5.0
+_EXAMPLE = "redis://HOST:PORT/STREAM?group=NAME&claim_s=30"
 _OPTIONS = {"group": "foretell", "claim_s": "30", "consumer": ""}
 
 Came = TypeVar("Came")
 
 
-class _Place(NamedTuple):
-    """What a URL says: the server, the stream, and the options of a group."""
-
-    server: str
-    stream: str
-    options: dict[str, str]
-
-
 class _Connection:
     """Commands to one server; while it is away, they wait."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, place: Place) -> None:
         try:
             import redis.asyncio
         except ImportError:
             raise MissingExtra("redis:// needs the extra: pip install 'foretell[stream]'") from None
         self._errors = redis.exceptions
-        self._shown = server.rpartition("@")[2].removeprefix("redis://")
+        self._shown = place.server
+        self._outage = Outage(f"Redis at {place.server}")
         try:
-            self.client: Any = redis.asyncio.Redis.from_url(server, socket_connect_timeout=5)
+            self.client: Any = redis.asyncio.Redis.from_url(
+                f"redis://{place.server}",
+                username=place.user or None,
+                password=place.password,
+                socket_connect_timeout=5,
+            )
         except ValueError as error:
             raise BadSettings(f"the address of Redis cannot be used: {error}") from None
 
     async def tried(self, command: Callable[[], Awaitable[Came]]) -> Came:
         """What `command` gives, however long the server is away. Raises StoreFailed."""
-        pause = _LEAST_S
         while True:
             try:
                 came = await command()
             except self._errors.AuthenticationError as error:
                 raise StoreFailed(f"Redis at {self._shown} refuses the password: {error}") from None
             except (self._errors.ConnectionError, self._errors.TimeoutError) as error:
-                if pause == _LEAST_S:
-                    _log.warning("Redis at %s is away (%s); waiting for it", self._shown, error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _MOST_S)
+                await self._outage.sit_out(error)
             except self._errors.RedisError as error:
                 raise StoreFailed(f"Redis at {self._shown} refuses: {error}") from error
             else:
-                if pause > _LEAST_S:
-                    _log.warning("Redis at %s is back", self._shown)
+                self._outage.over()
                 return came
 
 
 class RedisSource:
     """A consumer of a group."""
 
-    def __init__(self, place: _Place) -> None:
-        self._connection = _Connection(place.server)
+    def __init__(self, place: Place) -> None:
+        self._connection = _Connection(place)
         self._client = self._connection.client
-        self._stream, self._group = place.stream, place.options["group"]
-        self._claim_s = float(place.options["claim_s"])
+        self._stream, self._group = place.name, place.options["group"]
+        self._claim_s = place.seconds("claim_s")
         named = place.options["consumer"]
         self._consumer = named or f"{socket.gethostname()}-{os.getpid()}"
         self._own_left = bool(named)  # who had this name before may have left some
         self._claim_at, self._grouped, self._ended = 0.0, False, False
+        self._deliveries = 1  # of the entries that were read last, as far as it matters
 
     async def take(self, most: int) -> Sequence[Message]:
         """New entries, or those that somebody else has left."""
@@ -89,7 +82,7 @@ class RedisSource:
             entries = await self._connection.tried(lambda: self._entries(most))
             if entries:
                 return [
-                    Message(f"{self._stream}/{number.decode()}", _value_of(fields))
+                    _message(self._stream, number, fields, self._deliveries)
                     for number, fields in entries
                 ]
         return ()
@@ -98,6 +91,7 @@ class RedisSource:
         import redis
 
         client, stream, group = self._client, self._stream, self._group
+        self._deliveries = 2
         if not self._grouped:
             try:
                 await client.xgroup_create(stream, group, id="0", mkstream=True)
@@ -125,7 +119,7 @@ class RedisSource:
             read = await client.xreadgroup(
                 group, self._consumer, {stream: ">"}, count=most, block=_BLOCK_MS
             )
-            self._own_left = False
+            self._own_left, self._deliveries = False, 1
         except redis.ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
@@ -135,8 +129,17 @@ class RedisSource:
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """These are no longer pending."""
-        numbers = [message.position.rpartition("/")[2] for message in messages]
+        numbers = [message.receipt for message in messages]
         await self._connection.tried(lambda: self._client.xack(self._stream, self._group, *numbers))
+
+    async def lag(self) -> int | None:
+        """What the group has not had and what is pending; before Redis 7, nobody can tell."""
+        if not self._grouped:
+            return None
+        for group in await self._connection.tried(lambda: self._client.xinfo_groups(self._stream)):
+            if group["name"] == self._group.encode() and group.get("lag") is not None:
+                return int(group["lag"]) + int(group["pending"])
+        return None
 
     def finish(self) -> None:
         """Nothing is read ahead."""
@@ -147,11 +150,11 @@ class RedisSource:
 
 
 class RedisSink:
-    """Entries with the fields `data` and `id`."""
+    """Entries with the fields `data` and `id`, perhaps `key`, and one for each header."""
 
-    def __init__(self, place: _Place) -> None:
-        self._connection = _Connection(place.server)
-        self._stream = place.stream
+    def __init__(self, place: Place) -> None:
+        self._connection = _Connection(place)
+        self._stream = place.name
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Add all of `records`; after a break, again, with the same ids."""
@@ -159,7 +162,10 @@ class RedisSink:
         async def add() -> None:
             async with self._connection.client.pipeline(transaction=False) as pipe:
                 for record in records:
-                    pipe.xadd(self._stream, {"id": record.id, "data": record.value})
+                    fields: dict[str, Any] = dict(record.headers)
+                    if record.key is not None:
+                        fields["key"] = record.key
+                    pipe.xadd(self._stream, fields | {"id": record.id, "data": record.value})
                 await pipe.execute()
 
         await self._connection.tried(add)
@@ -178,24 +184,28 @@ def sink_of(place: str) -> RedisSink:
     return RedisSink(_placed(place))
 
 
-def _placed(place: str) -> _Place:
-    told = urlsplit(f"redis:{place}")
-    options = _OPTIONS | dict(parse_qsl(told.query))
-    stream = told.path.strip("/")
-    wrong = [name for name in options if name not in _OPTIONS]
-    if not told.netloc or not stream or "/" in stream or wrong:
-        raise BadSettings("write Redis as in redis://HOST:PORT/STREAM?group=NAME&claim_s=30")
-    try:
-        usable = float(options["claim_s"]) > 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise BadSettings(f"claim_s={options['claim_s']}: write a number of seconds above 0")
-    return _Place(urlunsplit(("redis", told.netloc, "", "", "")), stream, options)
+def _placed(place: str) -> Place:
+    told = placed(place, _OPTIONS, _EXAMPLE)
+    if "/" in told.name:
+        raise BadSettings(f"write it as in {_EXAMPLE}")
+    return told
 
 
-def _value_of(fields: dict[bytes, bytes]) -> bytes:
-    if b"data" in fields:
-        return fields[b"data"]
-    told = {name.decode(errors="replace"): fields[name].decode(errors="replace") for name in fields}
-    return msgspec.json.encode(told)
+def _message(stream: str, number: bytes, fields: dict[bytes, bytes], deliveries: int) -> Message:
+    """The entry as a message: its field `data`, or else all fields as texts by name."""
+    value, key = fields.get(b"data"), None
+    headers: Headers = ()
+    if value is None:
+        told = {_text(name): _text(fields[name]) for name in fields}
+        value = msgspec.json.encode(told)
+        headers = (("content-type", TEXTS.encode()),)
+    elif len(fields) > 1:
+        key = fields.get(b"key")
+        others = (name for name in fields if name not in (b"data", b"key"))
+        headers = tuple((_text(name), fields[name]) for name in others)
+    at = int(number.partition(b"-")[0]) / 1000
+    return Message(f"{stream}/{number.decode()}", value, key, headers, deliveries, at, number)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")

@@ -9,9 +9,18 @@ from foretell.transports.stream.message import Sink, Source
 
 KINDS = {
     "file": "foretell.transports.stream.lines",
-    "redis": "foretell.transports.stream.redis_streams",
+    "redis": "foretell.transports.stream.brokers.redis_streams",
+    "amqp": "foretell.transports.stream.brokers.rabbitmq",
+    "kafka": "foretell.transports.stream.brokers.kafka",
+    "mqtt": "foretell.transports.stream.brokers.mqtt",
+    "nats": "foretell.transports.stream.brokers.nats_jetstream",
 }
 """Where `source_of(place)` and `sink_of(place)` of a kind are; `-` and `stderr` are files, too."""
+
+KNOWN = (
+    "kafka://HOST:PORT/TOPIC, nats://HOST:PORT/SUBJECT, amqp://HOST:PORT/QUEUE, "
+    "mqtt://HOST:PORT/TOPIC, redis://HOST:PORT/STREAM"
+)
 
 
 def source_of(url: str) -> Source:
@@ -31,9 +40,7 @@ def _opener(url: str, flag: str, name: str) -> Any:
     if url == "-" or (url == "stderr" and name == "sink_of"):
         kind, place = "file", url
     elif not colon or kind not in KINDS or not place:
-        raise BadSettings(
-            f"{flag} {url}: name file:PATH, redis://HOST:PORT/STREAM, or - for this end of a pipe"
-        )
+        raise BadSettings(f"{flag} {url}: name file:PATH, {KNOWN}, or - for this end of a pipe")
     elif kind == "file":
         # file:///tmp/x as browsers have it, file:x as people write it
         place = place.removeprefix("//")
