@@ -14,8 +14,9 @@ from foretell.engine.executors import ProcessDied
 from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Fleet, Loaded
 from foretell.engine.hooks import Listener, VersionListener, VersionLoaded
-from foretell.engine.stores.cached import Cached, Runs
+from foretell.engine.stores.cached import Cached
 from foretell.engine.stores.choosing import store_of
+from foretell.engine.stores.flight import Runs
 from foretell.engine.stores.keys import identity
 from foretell.engine.stores.store import CacheLimits
 from foretell.engine.switches import Switches

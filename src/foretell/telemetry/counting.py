@@ -131,11 +131,14 @@ class CountingVersion:
     def cache_used(self, event: CacheUsed) -> None:
         """A call was answered by way of the result cache."""
         cells, first = self._cells, self._cached
-        cells[first] += event.hits
-        cells[first + 1] += event.joined
-        cells[first + 2] += event.misses
-        cells[first + 3] += event.bypassed
-        cells[self._saved_s] += event.saved_s
+        if event.hits:
+            cells[first] += event.hits
+            cells[self._saved_s] += event.saved_s
+        if event.misses:
+            cells[first + 2] += event.misses
+        if event.joined or event.bypassed:
+            cells[first + 1] += event.joined
+            cells[first + 3] += event.bypassed
         self._count(event.answered_s, event.failed_s)
 
     def cache_held(self, event: CacheHeld) -> None:

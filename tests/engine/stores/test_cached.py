@@ -23,7 +23,8 @@ from foretell.core.signature import Signature
 from foretell.engine.batcher import Batcher
 from foretell.engine.executors import Outcome, attempt
 from foretell.engine.hooks import BatchBegan, BatchEnded, CacheHeld, CacheUsed, Dropped
-from foretell.engine.stores.cached import Cached, Runs
+from foretell.engine.stores.cached import Cached
+from foretell.engine.stores.flight import Runs
 from foretell.engine.stores.memory import MemoryStore
 from foretell.errors import DeadlineExceeded, ModelFailed, Overloaded
 
@@ -163,6 +164,20 @@ def test_a_row_that_was_answered_is_not_run_again() -> None:
         assert (one.told.answered, one.told.hits, one.told.misses) == (2, 1, 1)
         assert (one.told.held.entries, one.told.held.n_bytes) == (1, one.store.counts.n_bytes)
         assert one.told.saved_s > 0
+
+    played(scene)
+
+
+def test_hits_of_one_turn_are_answered_together_at_its_end() -> None:
+    async def scene() -> None:
+        one = Scene()
+        await one.asked(1.0)
+        hits = [one.ask(1.0) for _ in range(3)]
+        assert not any(hit.done() for hit in hits)
+        hits[1].cancel()
+        await asyncio.sleep(0)
+        assert all(hit.done() for hit in hits)
+        assert (one.told.hits, one.told.drops) == (2, [Dropped.CANCELLED])
 
     played(scene)
 

@@ -273,6 +273,41 @@ def test_whoever_listens_there_is_no_redis(said: bytes) -> None:
     played(scene)
 
 
+def test_a_row_that_ends_soon_is_answered_and_written_anew(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foretell.engine.stores.redis.EARLY", 1.0)  # all of a life, and everybody
+
+    async def scene() -> None:
+        store = store_at(server.url, ttl_s=10_000.0)
+        async with scenes(store) as (one,):
+            await one.asked(1.0)
+            await store.written()
+            assert await one.asked(1.0) == ([2.0], HIT)
+            await until(lambda: len(one.model.ran) == 2)
+            await store.written()
+            assert (await one.ask(1.0)).outputs.columns[1].tolist() == [2]
+
+    played(scene)
+
+
+def test_no_more_waits_to_be_written_than_is_allowed(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foretell.engine.stores.redis._MOST_UNWRITTEN", 2)
+
+    async def scene() -> None:
+        store = store_at(server.url)
+        async with scenes(store) as (one,):
+            await one.asked(*map(float, range(5)))
+            await store.written()
+            assert store.counts.unwritten == 3
+            with server.client() as client:
+                assert client.dbsize() == 2
+
+    played(scene)
+
+
 def test_a_caller_that_leaves_while_redis_is_asked_has_nothing_run() -> None:
     async def scene() -> None:
         with socket.socket() as hole:

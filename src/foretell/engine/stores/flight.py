@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from foretell.core.batch import Batch
 from foretell.core.call import Answer, Call
+from foretell.engine.hooks import BatchEnded, Dropped, VersionListener
 from foretell.engine.stores.values import Value
 from foretell.errors import DeadlineExceeded
 
@@ -47,7 +47,7 @@ class Run(msgspec.Struct, eq=False):
             self.asked.set_exception(DeadlineExceeded("nobody waits for these rows any more"))
 
 
-class Wanted(NamedTuple):
+class Wanted(msgspec.Struct, eq=False):
     """A row of a call's batch that comes with a run, as its row `place`."""
 
     run: Run
@@ -91,3 +91,26 @@ class Waiter(msgspec.Struct, eq=False):
         self.pending.clear()
         if self.alarm is not None:
             self.alarm.cancel()
+
+
+class Runs:
+    """Who listens to a batcher in whose front a cache is: of calls, the cache tells.
+
+    A call may take part in several of the batcher's runs, and a run be for several calls.
+    """
+
+    def __init__(self, listener: VersionListener) -> None:
+        self.began = listener.began
+        self.waiting = listener.waiting
+        self.cache_used = listener.cache_used
+        self.cache_held = listener.cache_held
+        self._listener = listener
+
+    def ended(self, event: BatchEnded) -> None:
+        """A batch has run."""
+        self._listener.ended(BatchEnded(event.n_rows, [], []))
+
+    def dropped(self, why: Dropped) -> None:
+        """Rows were refused, or are not wanted any more."""
+        if why is Dropped.OVERLOADED:
+            self._listener.dropped(why)

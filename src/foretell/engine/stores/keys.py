@@ -60,7 +60,8 @@ class Keys:
 
     def of(self, batch: Batch) -> list[bytes]:
         """The keys of all rows of a batch, which stays in the form it has."""
-        return [self.one(row) for row in batch.plain_rows()]
+        rows = batch.plain_rows()
+        return [self.one(rows[0])] if len(rows) == 1 else [self.one(row) for row in rows]
 
 
 def _row_bytes(fields: Sequence[Field]) -> Callable[[Row], bytes]:

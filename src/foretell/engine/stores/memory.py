@@ -62,6 +62,14 @@ class MemoryStore:
         self._entries.move_to_end(key)
         return entry[0], left
 
+    def near(self, key: bytes) -> bytes | None:
+        """The value of `key`, unless it ends soon."""
+        entry = self._entries.get(key)
+        if entry is None or entry[1] - self._clock() <= self._early_s:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
     def find(self, keys: Sequence[bytes]) -> Found:
         """The values of `keys`, None where there is none."""
         values: list[bytes | None] = []

@@ -136,6 +136,9 @@ class RedisStore:
         self._writing: asyncio.Task[None] | None = None
         self._refuses = False
 
+    def near(self, _: bytes) -> None:
+        """Nothing is at hand."""
+
     def find(self, keys: Sequence[bytes]) -> Found | asyncio.Future[Found]:
         """The values of `keys`, or that there is no answer."""
         if self._breaker.is_open:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class CacheLimits:
     timeout_s: float = 0.005
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, eq=False):
     """What a store has of some keys: a value or None for each.
 
     `due`: the places of those that end soon, and are to be made anew by whoever asked. `left_s`:
@@ -67,6 +69,10 @@ class Store(Protocol):
     @property
     def answers_at_once(self) -> bool:
         """Whether `find` never gives a future."""
+        ...
+
+    def near(self, key: bytes) -> bytes | None:
+        """The value of `key` where it can be had at once, and need not be made anew."""
         ...
 
     def find(self, keys: Sequence[bytes]) -> Found | asyncio.Future[Found]:

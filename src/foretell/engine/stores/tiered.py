@@ -30,6 +30,10 @@ class TieredStore:
         rejected = front.rejected + behind.rejected
         return Counts(front.entries, front.n_bytes, front.evicted, rejected, behind.unwritten)
 
+    def near(self, key: bytes) -> bytes | None:
+        """The value of `key` in memory."""
+        return self._front.near(key)
+
     def find(self, keys: Sequence[bytes]) -> Found | asyncio.Future[Found]:
         """The values of `keys`; those that memory has not are asked for behind it."""
         found = self._front.find(keys)

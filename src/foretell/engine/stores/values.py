@@ -19,6 +19,8 @@ from foretell.core.batch import Batch, Row
 from foretell.core.datatype import Datatype
 from foretell.core.field import Array, Field
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 
 class Value(NamedTuple):
     """One row of answers; `dtypes` are those of its columns, joined by commas, or empty."""
@@ -58,9 +60,20 @@ class Values:
             dtypes, row = self._decode(value)
             if dtypes and len(dtypes.split(",")) != len(self.fields):
                 return None
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except _UNREADABLE:
             return None
         return Value(dtypes, row)
+
+    def one(self, value: bytes) -> Batch | None:
+        """The answer of the one row in `value`; None when it is none of these fields."""
+        try:
+            dtypes, row = self._decode(value)
+        except _UNREADABLE:
+            return None
+        if not dtypes:
+            return Batch(self.fields, 1, (row,))
+        read = self.read(value)
+        return None if read is None else self.joined((read,))
 
     def joined(self, values: Sequence[Value]) -> Batch:
         """The answers in `values`, one row after the other.

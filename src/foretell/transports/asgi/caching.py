@@ -12,7 +12,10 @@ from foretell.core.call import Answer, CacheStatus, CacheUse, Call
 from foretell.transports.asgi.exchange import Told
 
 HEADER = b"cache-status"
+Headers = tuple[tuple[bytes, bytes], ...]
 _HIT, _MISS = b"foretell; hit", b"foretell; fwd=miss"
+_ALL_HIT = CacheStatus(1, 0, 0)
+_HIT_HEADERS: Headers = ((HEADER, _HIT),)
 _FORWARDED = {CacheUse.REFRESH: b"foretell; fwd=request", CacheUse.NONE: b"foretell; fwd=bypass"}
 
 
@@ -47,6 +50,9 @@ def cache_status(status: CacheStatus) -> bytes:
     return b'foretell; fwd=partial; detail="%d of %d rows hit"' % (hits, n_rows)
 
 
-def cache_headers(answer: Answer) -> tuple[tuple[bytes, bytes], ...]:
+def cache_headers(answer: Answer) -> Headers:
     """The headers, or trailing metadata, that an answer brings."""
-    return () if answer.cache is None else ((HEADER, cache_status(answer.cache)),)
+    status = answer.cache
+    if status is None:
+        return ()
+    return _HIT_HEADERS if status == _ALL_HIT else ((HEADER, cache_status(status)),)
