@@ -152,8 +152,12 @@ def test_a_message_that_ends_the_process_becomes_a_dead_letter(
         wait_for(daemon, 100, consumer, 40)
         err = stopped(consumer)
     assert "attempt 3" in err
-    (letter,) = documents(daemon, "dead")
-    assert (letter["code"], letter["attempts"], number_of(letter)) == ("poison", 3, 40)
+    # where a broker waits for 1.5 s here, the processes that died have taken longer: it comes twice
+    letters = documents(daemon, "dead")
+    assert {(one["code"], one["attempts"], number_of(one)) for one in letters} == {
+        ("poison", 3, 40)
+    }
+    assert len({one["id"] for one in letters}) == 1
     firsts = list(dict.fromkeys(one["n"] for one in documents(daemon, "out")))
     assert firsts == [n for n in range(100) if n != 40]
 

@@ -51,9 +51,10 @@ class Careful:
         if not batches:
             return []
         outcomes = await self._run(batches)
-        if not isinstance(outcomes[0], ProcessDied):
-            return [(outcome, 1) for outcome in outcomes]
-        return [await self._alone(batch) for batch in batches]
+        return [
+            await self._alone(batch) if isinstance(outcome, ProcessDied) else (outcome, 1)
+            for batch, outcome in zip(batches, outcomes, strict=True)
+        ]
 
     async def _alone(self, batch: Batch) -> tuple[Outcome, int]:
         for attempt in range(1, self._attempts + 1):

@@ -42,6 +42,7 @@ class _Client:
         self.outage = Outage(f"MQTT at {place.server}")
         self.loop = asyncio.get_running_loop()
         self.changed = asyncio.Event()
+        self._woken = False
         self.refused = ""
         self.connected, self.connections, self.most = False, 0, MOST_ROWS
         self.ready: Callable[[], None] | None = None  # called in paho's thread
@@ -72,8 +73,13 @@ class _Client:
         return made
 
     def wake(self) -> None:
-        """Called in paho's thread: whoever waits looks again."""
-        self.loop.call_soon_threadsafe(self.changed.set)
+        """Called in paho's thread: whoever waits looks again.
+
+        Once is enough: a full pipe of the loop would lose a signal.
+        """
+        if not self._woken:
+            self._woken = True
+            self.loop.call_soon_threadsafe(self.changed.set)
 
     def _on_connect(self, _: Any, __: Any, ___: Any, reason: Any, told: Any) -> None:
         if reason.is_failure:
@@ -107,6 +113,7 @@ class _Client:
             await asyncio.wait_for(self.changed.wait(), within)
         except TimeoutError:
             return False
+        self._woken = False  # what happens from here on wakes again; what did is looked at next
         self.changed.clear()
         return True
 
