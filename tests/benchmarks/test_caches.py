@@ -1,6 +1,6 @@
-"""The benchmark of caches judges what it measured, and measures the engine that is served."""
+"""The benchmark of caches judges what it measured."""
 
-from benchmarks.caches import NONE, REFUSED, SILENT, Answered, engine_alone, judge
+from benchmarks.caches import NONE, REFUSED, SILENT, Answered, judge
 
 
 def words(refused: float, alone: tuple[float, float, float, float]) -> list[str]:
@@ -12,8 +12,3 @@ def words(refused: float, alone: tuple[float, float, float, float]) -> list[str]
 def test_a_cache_that_costs_too_much_misses_its_budgets() -> None:
     assert words(48, (10, 15, 10, 400)) == ["held"] * 5
     assert words(49, (10, 15.1, 10.1, 401)) == ["missed"] * 4 + ["held"]
-
-
-def test_a_hit_is_quicker_than_the_engine_without_a_cache() -> None:
-    plain, miss, hit = engine_alone()
-    assert hit < plain < miss

@@ -150,6 +150,20 @@ def test_failures_are_not_kept(server: Server) -> None:
         assert "cache-status" not in reply.headers
 
 
+def test_several_headers_of_cache_control_are_one_list(server: Server) -> None:
+    body = {"x": fresh()}
+    answered(server, "/predict", body)
+    for sent in (["no-store", "max-age=3"], ["max-age=3", "no-store"]):
+        headers = [("cache-control", one) for one in sent]
+        reply = httpx.post(f"{server.url}/predict", json=body, headers=headers)
+        assert reply.headers["cache-status"] == "foretell; fwd=bypass"
+        request = messages.message("prediction.PredictRequest")(features=[body["x"]])
+        with grpc.insecure_channel(urlsplit(server.url).netloc) as channel:
+            ask = stub(channel, "prediction.PredictionService").Predict
+            _, ended = ask.with_call(request, metadata=headers)
+        assert ("cache-status", "foretell; fwd=bypass") in ended.trailing_metadata()
+
+
 def test_grpc_tells_it_in_trailing_metadata(server: Server) -> None:
     x = fresh()
     one = messages.message("prediction.PredictRequest")(features=[x])

@@ -75,6 +75,13 @@ def test_shaped_fields_are_stacked() -> None:
         batch.column("w")
 
 
+def test_rows_of_several_free_sizes_are_stacked() -> None:
+    field = Field("v", Datatype.FP64, shape=(-1, -1))
+    rows = [([[1.0, 2.0]],), ([[3.0, 4.0]],)]
+    assert Batch.from_rows((field,), rows).column("v").tolist() == [[[1, 2]], [[3, 4]]]
+    assert Batch.from_rows((field,), rows[:1]).column("v").tolist() == [[[1, 2]]]
+
+
 def as_rows(fields: tuple[Field, ...], rows: list[Any]) -> Batch:
     return Batch.from_rows(fields, rows)
 

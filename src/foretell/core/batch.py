@@ -307,14 +307,11 @@ def _column(known: Field, n_rows: int, values: Iterable[Any]) -> Array:
         return np.fromiter(values, known.datatype.numpy, n_rows)
     values = list(values)
     if not boxed:
-        return np.array(values, dtype=known.datatype.numpy).reshape(n_rows, *_sizes(known))
+        made = np.array(values, dtype=known.datatype.numpy)
+        # reshape infers one size at most: with more than one open, numpy's own shape stands
+        return made if known.shape.count(-1) > 1 else made.reshape(n_rows, *known.shape)
     if known.shape:
         return np.array([np.asarray(value, dtype=object) for value in values], dtype=object)
     column = np.empty(n_rows, dtype=object)
     column[:] = values
     return column
-
-
-def _sizes(known: Field) -> tuple[int, ...]:
-    # reshape infers one size at most: with more than one open, numpy's own shape stands
-    return known.shape if known.shape.count(-1) <= 1 else ()

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.core.call import CacheStatus
+from foretell.engine.stores.breaker import Breaker
 from foretell.engine.stores.framing import framed, unframed
 from foretell.engine.stores.memory import MemoryStore
 from foretell.engine.stores.redis import RedisStore
@@ -308,6 +309,39 @@ def test_no_more_waits_to_be_written_than_is_allowed(
     played(scene)
 
 
+def test_what_is_written_again_before_it_left_takes_no_room_twice(server: RedisServer) -> None:
+    async def scene() -> None:
+        store, key = store_at(server.url), bytes(32)
+        for _ in range(1000):
+            store.put(key, bytes(20_000))
+        await store.written()
+        store.put(key, bytes(20_000))
+        await store.written()
+        assert store.counts.unwritten == 0
+        store.close()
+
+    played(scene)
+
+
+def test_a_closed_store_leaves_redis_alone() -> None:
+    async def scene() -> None:
+        tries = 0
+
+        async def attempt() -> None:
+            nonlocal tries
+            tries += 1
+
+        breaker = Breaker("it", attempt, (OSError,))
+        breaker.close()
+        before = asyncio.all_tasks()
+        for _ in range(10):
+            breaker.failed("gone")
+        assert asyncio.all_tasks() == before
+        assert not breaker.is_open
+
+    played(scene)
+
+
 def test_a_caller_that_leaves_while_redis_is_asked_has_nothing_run() -> None:
     async def scene() -> None:
         with socket.socket() as hole:
@@ -355,9 +389,18 @@ def test_memory_goes_on_alone_when_redis_is_gone(server: RedisServer) -> None:
     played(scene)
 
 
-def test_a_url_that_is_none_is_refused_when_the_server_starts() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:secret@localhost",
+        "redis://localhost/0?foo=bar",
+        "redis://localhost?decode_responses=true",
+        "rediss://localhost?ssl_cert_reqs=foo",
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_when_the_server_starts(url: str) -> None:
     with pytest.raises(BadSettings, match="cache's Redis"):
-        store_at("http://:secret@localhost")
+        store_at(url)
 
 
 def test_a_user_that_may_do_little_is_enough(server: RedisServer) -> None:

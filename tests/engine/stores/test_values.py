@@ -30,6 +30,25 @@ def kept(outputs: Batch) -> Batch:
     return values.joined([one for one in read if one is not None])
 
 
+@pytest.mark.parametrize(
+    ("whole", "row"), [(np.array([11, 12]), 12.5), (np.array([1, 2], np.int32), 10**12)]
+)
+def test_rows_of_different_runs_keep_their_numbers(whole: Array, row: float) -> None:
+    """A model in code may answer whole numbers for some rows, and others for the rest."""
+    values = Values((Field("x", Datatype.FP64),))
+    dtypes = values.dtypes_of(Batch.from_columns(values.fields, [whole]))
+    assert dtypes
+    for several in (
+        [Value(dtypes, (11,)), Value("", (row,))],
+        [Value("", (row,)), Value(dtypes, (11,))],
+    ):
+        joined = values.joined(several)
+        assert [one for (one,) in joined.plain_rows()] == [
+            one for (one,) in (s.row for s in several)
+        ]
+        assert joined.column("x").tolist() == [float(s.row[0]) for s in several]
+
+
 @pytest.mark.parametrize("prediction", [np.float64, np.float32, np.int64, np.uint8])
 @pytest.mark.parametrize("probability", [np.float64, np.float32, np.float16])
 @pytest.mark.parametrize("n_rows", [1, 3])

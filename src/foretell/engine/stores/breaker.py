@@ -34,6 +34,7 @@ class Breaker:
         self._attempt = attempt
         self._errors = errors
         self._failures = 0
+        self._closed = False
         self._trying: asyncio.Task[None] | None = None
 
     def worked(self) -> None:
@@ -44,7 +45,7 @@ class Breaker:
     def failed(self, reason: str) -> None:
         """The store has not."""
         self._failures += 1
-        if self._failures >= FAILURES and not self.is_open:
+        if self._failures >= FAILURES and not self.is_open and not self._closed:
             self.is_open = True
             _log.warning("%s is left alone: %s", self._name, reason)
             self._trying = asyncio.get_running_loop().create_task(self._try())
@@ -65,5 +66,6 @@ class Breaker:
 
     def close(self) -> None:
         """Try no more."""
+        self._closed = True
         if self._trying is not None:
             self._trying.cancel()

@@ -105,7 +105,7 @@ class Cached:
     ) -> Waiter:
         found: list[Value | None] = [None] * batch.n_rows
         answer: asyncio.Future[Answer] = loop.create_future()
-        return Waiter(batch, call, answer, self._clock(), keys, found, [], set())
+        return Waiter(batch, call, answer, self._clock(), keys, found, {}, set())
 
     def _hit(self, key: bytes, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer] | None:
         """The answer to one row that memory has, and is not to be made anew: the quick way."""
@@ -201,11 +201,9 @@ class Cached:
             if run is None or run.is_off:
                 self._run_for(waiter, {key: 0}, _FIRST)
             else:
-                waiter.wanted.append(Wanted(run, run.places[key], 0))
-                waiter.pending.add(run)
-                run.waiters.append(waiter)
+                waiter.wants(run, run.places[key], 0)
             return
-        joined: list[Wanted] = []
+        joined: list[tuple[Run, int, int]] = []
         places: dict[bytes, int] = {}
         missing: list[int] = []
         again: list[tuple[int, int]] = []
@@ -215,7 +213,7 @@ class Cached:
             key = waiter.keys[row]
             run = self._flights.get(key) if joins else None
             if run is not None and not run.is_off:
-                joined.append(Wanted(run, run.places[key], row))
+                joined.append((run, run.places[key], row))
             elif key in places:
                 again.append((places[key], row))
             else:
@@ -223,12 +221,9 @@ class Cached:
                 missing.append(row)
         if missing:
             run = self._run_for(waiter, places, missing)
-            waiter.wanted += [Wanted(run, place, row) for place, row in again]
-        for one in joined:
-            if one.run not in waiter.pending:
-                waiter.pending.add(one.run)
-                one.run.waiters.append(waiter)
-        waiter.wanted += joined
+            waiter.wanted[run] += [Wanted(place, row) for place, row in again]
+        for run, place, row in joined:
+            waiter.wants(run, place, row)
 
     def _run_for(self, waiter: Waiter, places: dict[bytes, int], rows: Sequence[int]) -> Run:
         """Have these rows of a call run. Raises Overloaded."""
@@ -236,10 +231,7 @@ class Cached:
         wanted = batch if len(rows) == batch.n_rows else batch.take(rows)
         run = self._run(waiter, wanted, waiter.call, places)
         waiter.pending.add(run)
-        if len(rows) == 1:
-            waiter.wanted.append(Wanted(run, 0, rows[0]))
-        else:
-            waiter.wanted += [Wanted(run, place, row) for place, row in enumerate(rows)]
+        waiter.wanted[run] = [Wanted(place, row) for place, row in enumerate(rows)]
         waiter.ran += len(rows)
         return run
 
@@ -251,7 +243,7 @@ class Cached:
             call = Call(call.request_id, None, call.traceparent)
         asked = self._batcher.submit(batch, call)
         kept = leader is None or bool(leader.keys)
-        waiters = [] if leader is None else [leader]
+        waiters: dict[Waiter, None] = {} if leader is None else {leader: None}
         run = Run(leader, places, self._clock(), kept, asked, waiters)
         if run.kept:
             for key in places:
@@ -295,7 +287,7 @@ class Cached:
             self._hit_told = CacheUsed(1, 0, 0, 0, self._mean_s, (0.0,), ())
             if run.kept:
                 values = self._keep(run, outputs)
-        waiters, run.waiters = run.waiters, []
+        waiters, run.waiters = run.waiters, {}
         for waiter in waiters:
             waiter.pending.discard(run)
             if waiter.answer.done():
@@ -306,9 +298,8 @@ class Cached:
             if waiter.takes_all_of(outputs):
                 self._answer(waiter, outputs)
                 continue
-            for wanted in waiter.wanted:
-                if wanted.run is run:
-                    waiter.found[wanted.row] = values[wanted.place]
+            for place, row in waiter.wanted[run]:
+                waiter.found[row] = values[place]
             if not waiter.pending:
                 self._finish(waiter)
         run.leader = None
@@ -339,7 +330,8 @@ class Cached:
         """Answer a call of which all rows are there."""
         try:
             outputs = self._values.joined([one for one in waiter.found if one is not None])
-        except ValueError:  # of a free size, each row has its own: as it may be, they run together
+        except (ValueError, TypeError, OverflowError):  # rows that do not fit together, as those
+            # of a free size: as it may be, they run together
             waiter.go_around()
             self._ask_again(waiter, range(waiter.batch.n_rows))
         else:
@@ -355,7 +347,7 @@ class Cached:
     def _answer(self, waiter: Waiter, outputs: Batch) -> None:
         """Answer a call."""
         n_rows, ran = waiter.batch.n_rows, waiter.ran
-        joined = len(waiter.wanted) - ran
+        joined = sum(map(len, waiter.wanted.values())) - ran
         hits = n_rows - ran - joined
         took = (self._clock() - waiter.arrived,)
         around = waiter.unasked or not waiter.keys
@@ -371,11 +363,9 @@ class Cached:
 
     def _fail(self, waiter: Waiter, run: Run, error: BaseException) -> None:
         """Tell a call that a run failed; of one that wants a part of its rows, these run again."""
-        rows = [wanted.row for wanted in waiter.wanted if wanted.run is run]
-        places = {wanted.place for wanted in waiter.wanted if wanted.run is run}
+        places = {wanted.place for wanted in waiter.wanted[run]}
         if waiter is not run.leader and len(places) < len(run.places):
-            waiter.wanted = [wanted for wanted in waiter.wanted if wanted.run is not run]
-            self._ask_again(waiter, rows)
+            self._ask_again(waiter, [wanted.row for wanted in waiter.wanted.pop(run)])
             return
         if waiter is not run.leader and isinstance(error, ForetellError):
             own = copy(error)  # doors write on it which row it was

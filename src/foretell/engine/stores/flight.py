@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,12 +35,12 @@ class Run(msgspec.Struct, eq=False):
     began: float
     kept: bool
     asked: asyncio.Future[Answer]
-    waiters: list[Waiter]
+    waiters: dict[Waiter, None]
     is_off: bool = False
 
     def left_by(self, waiter: Waiter) -> None:
         """`waiter` waits no longer; when nobody does, the rows leave the queue."""
-        self.waiters.remove(waiter)
+        del self.waiters[waiter]
         if self.leader is waiter:
             self.leader = None
         if not self.waiters and not self.asked.done():
@@ -47,16 +48,15 @@ class Run(msgspec.Struct, eq=False):
             self.asked.set_exception(DeadlineExceeded("nobody waits for these rows any more"))
 
 
-class Wanted(msgspec.Struct, eq=False):
+class Wanted(NamedTuple):
     """A row of a call's batch that comes with a run, as its row `place`."""
 
-    run: Run
     place: int
     row: int
 
 
 class Waiter(msgspec.Struct, eq=False):
-    """A call that waits: `found` has its rows that are there, `wanted` says where the others are.
+    """A call that waits: `found` has its rows that are there, `wanted` those that come with a run.
 
     Without `keys` it goes around the cache; `unasked`: the store gave no answer. `ran` of its rows
     are run for it, `pending` are the runs that it waits for.
@@ -68,7 +68,7 @@ class Waiter(msgspec.Struct, eq=False):
     arrived: float
     keys: Sequence[bytes]
     found: list[Value | None]
-    wanted: list[Wanted]
+    wanted: dict[Run, list[Wanted]]
     pending: set[Run]
     ran: int = 0
     unasked: bool = False
@@ -79,9 +79,19 @@ class Waiter(msgspec.Struct, eq=False):
         n_rows = self.batch.n_rows
         return n_rows == outputs.n_rows and n_rows in (1, self.ran)
 
+    def wants(self, run: Run, place: int, row: int) -> None:
+        """Its row `row` comes with `run`, for which it waits."""
+        several = self.wanted.get(run)
+        if several is None:
+            self.wanted[run] = [Wanted(place, row)]
+            self.pending.add(run)
+            run.waiters[self] = None
+        else:
+            several.append(Wanted(place, row))
+
     def go_around(self) -> None:
         """Begin again without the cache."""
-        self.keys, self.wanted, self.ran = (), [], 0
+        self.keys, self.wanted, self.ran = (), {}, 0
         self.found = [None] * self.batch.n_rows
 
     def leave(self) -> None:

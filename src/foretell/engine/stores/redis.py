@@ -48,18 +48,23 @@ def client_of(url: str, *, timeout_s: float) -> Any:
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
+        from redis.exceptions import RedisError
     except ImportError:
         words = "a cache in Redis needs the extra: pip install 'foretell[cache]'"
         raise MissingExtra(words) from None
     try:
-        return Redis.from_url(
+        client: Any = Redis.from_url(
             url,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
         )
-    except ValueError as error:
+        client.connection_pool.make_connection()  # what is wrong with an option shows here
+    except (ValueError, TypeError, RedisError) as error:
         raise BadSettings(f"the URL of the cache's Redis cannot be used: {error}") from None
+    if client.get_encoder().decode_responses:
+        raise BadSettings("the URL of the cache's Redis has decode_responses; leave it out")
+    return client
 
 
 def failures() -> tuple[type[BaseException], ...]:
@@ -212,6 +217,7 @@ class RedisStore:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Keep `value`, when there is time."""
+        self._unwritten_bytes -= len(self._unwritten.pop(key, b""))
         size = len(value)
         full = len(self._unwritten) >= _MOST_UNWRITTEN
         if full or self._breaker.is_open or self._unwritten_bytes + size > _MOST_UNWRITTEN_BYTES:

@@ -86,10 +86,9 @@ class Values:
         for place in self._free if len(rows) > 1 else ():
             if len({np.shape(row[place]) for row in rows}) > 1:
                 raise ValueError(f"{self.fields[place].name!r} has rows of different shapes")
-        dtypes = {value.dtypes for value in values} - {""}
-        batch = Batch.from_rows(self.fields, rows)
-        if len(dtypes) != 1:
-            return batch
+        dtypes = {value.dtypes for value in values}
+        if len(dtypes) > 1 or "" in dtypes:  # as they are: no row's numbers are made another's kind
+            return Batch.from_rows(self.fields, rows)
         names = dtypes.pop().split(",")
         columns = [
             _column(field, np.dtype(name), list(cells))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from foretell.errors import TooLarge
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
@@ -18,7 +18,17 @@ _LOOKED_FOR_AFTER_S = 0.02
 _Result = TypeVar("_Result")
 
 Told = dict[bytes, bytes]
-"""A request's headers by name; of several with one name, the last."""
+"""A request's headers by name; of several with one name, the last, but all of `Cache-Control`."""
+
+
+def headers_of(scope: Scope) -> Told:
+    """The headers of a request."""
+    headers = scope["headers"]
+    told = dict(headers)
+    if b"cache-control" in told and len(told) < len(headers):
+        several = [value for name, value in headers if name == b"cache-control"]
+        told[b"cache-control"] = b",".join(several)
+    return told
 
 
 class _Ids:

@@ -30,7 +30,7 @@ from foretell.engine.hooks import Replied
 from foretell.errors import DeadlineExceeded, ForetellError
 from foretell.transports.asgi.access.gate import GRANT
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Bodies, HeldInTurn
-from foretell.transports.asgi.exchange import ClientGone, Told
+from foretell.transports.asgi.exchange import ClientGone, Told, headers_of
 from foretell.transports.asgi.failing import Failures, trace_fields
 from foretell.transports.grpc.errors import Code, GrpcRefusal, failure, too_large
 from foretell.transports.grpc.gzipped import PACKET, unpacked
@@ -99,7 +99,7 @@ class Wire:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call, whatever happens."""
-        rpc = Rpc(dict(scope["headers"]), receive, scope.get(GRANT))
+        rpc = Rpc(headers_of(scope), receive, scope.get(GRANT))
         reply = Reply(send, self._replied)
         if not is_grpc(rpc.told) or scope["method"] != "POST":
             self._tell(Code.UNKNOWN)  # as gRPC's own clients understand what is sent
@@ -136,7 +136,7 @@ class Wire:
         self, error: ForetellError, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """End a call that may not pass."""
-        rpc = Rpc(dict(scope["headers"]), receive)
+        rpc = Rpc(headers_of(scope), receive)
         rpc.log(error)
         await Reply(send, self._replied).end(failure(error, rpc.request_id))
 

@@ -28,6 +28,7 @@ from foretell.transports.asgi.access.gate import Gate
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.asgi.exchange import (
     accepted_request_id,
+    headers_of,
     new_request_id,
     request_id_of,
 )
@@ -167,7 +168,7 @@ class RestApp(FastAPI):
             if door.owns(scope):
                 await door.refuse(error, scope, receive, send)
                 return
-        told = dict(scope["headers"])
+        told = headers_of(scope)
         start, rest = failed(error, request_id_of(told), told.get(b"traceparent"))
         if self._replied is not None:
             self._replied(start["status"])

@@ -14,6 +14,7 @@ from foretell.transports.asgi.exchange import (
     AT_ONCE_BYTES,
     ClientGone,
     Told,
+    headers_of,
     refuse_declared,
     request_id_of,
     rest_of_body,
@@ -137,7 +138,7 @@ async def replied(
 
     `asked` is the model and version that it asks, where there are some.
     """
-    told = dict(scope["headers"])
+    told = headers_of(scope)
     request_id = request_id_of(told)
     try:
         made = await work(told, request_id)

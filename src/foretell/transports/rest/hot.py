@@ -29,6 +29,7 @@ from foretell.transports.asgi.caching import cache_headers, call_of
 from foretell.transports.asgi.exchange import (
     AT_ONCE_BYTES,
     ClientGone,
+    headers_of,
     request_id_of,
     rest_of_body,
     unless_gone,
@@ -130,7 +131,7 @@ class HotRoutes:
         self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer one request, whatever happens; None is a model that is not there."""
-        told = dict(scope["headers"])
+        told = headers_of(scope)
         request_id = request_id_of(told)
         held: Held | None = None
         try:

@@ -30,7 +30,7 @@ from foretell.engine.streaming import in_order
 from foretell.errors import ForetellError, TooLarge
 from foretell.transports.asgi.bodies import UNCOUNTED_BYTES, Held
 from foretell.transports.asgi.caching import call_of
-from foretell.transports.asgi.exchange import ClientGone, Told, request_id_of
+from foretell.transports.asgi.exchange import ClientGone, Told, headers_of, request_id_of
 from foretell.transports.rest.exchange import deadline_of, failed, whole
 
 MOST_LINE_BYTES = 2**20
@@ -66,7 +66,7 @@ async def answer_lines(
 
     Raises InvalidInput, TooLarge, Overloaded, HttpRefusal and ClientGone.
     """
-    told = dict(scope["headers"])
+    told = headers_of(scope)
     request_id = request_id_of(told)
     timeout_s = deadline_of(told, 0.0)
     packed = b"content-encoding" in told
