@@ -22,7 +22,7 @@ class Nats(Daemon):
         return self.connects()
 
     def source(self, name: str, consumer: str = "one") -> str:
-        return f"nats://127.0.0.1:{self.port}/{name}?durable=d&ack_s=1.5"
+        return f"nats://127.0.0.1:{self.port}/{name}?durable=d&ack_s=5"
 
     def sink(self, name: str) -> str:
         return f"nats://127.0.0.1:{self.port}/{name}"
