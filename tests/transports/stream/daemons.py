@@ -9,16 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.redis_server import free_port
+
 Put = tuple[bytes, bytes]
 """A key and a value."""
 
 WAIT_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Daemon(ABC):
