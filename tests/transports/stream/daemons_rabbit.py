@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.transports.stream.daemons import WAIT_S, Daemon, Put, free_port
+from tests.redis_server import free_port
+from tests.transports.stream.daemons import WAIT_S, Daemon, Put
 
 
 class Rabbit(Daemon):

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.transports.stream.daemons import Daemon, free_port
+from tests.redis_server import free_port
+from tests.transports.stream.daemons import Daemon
 from tests.transports.stream.daemons_mqtt import Mosquitto
 from tests.transports.stream.test_brokers import (
     BROKERS,
