@@ -80,7 +80,8 @@ def test_files_and_flags_are_read_and_the_last_one_wins(tmp_path: Path) -> None:
     scaler = of_kind("HorizontalPodAutoscaler", found)["spec"]
     assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
     assert scaler["maxReplicas"] == 5
-    notes = of_kind("Deployment", found)["spec"]["template"]["metadata"]["annotations"]
+    pods = [each for each in found if each["kind"] == "Deployment"]
+    notes = pods[0]["spec"]["template"]["metadata"]["annotations"]
     assert notes["example.com/x"] == "1e3"
     assert notes["when"] == "2026-11-25"
 
