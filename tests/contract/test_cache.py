@@ -24,6 +24,7 @@ from tests.contract.doors import DOORS, Door
 from tests.servers import Server, running
 from tests.stubs import stub
 
+pytestmark = pytest.mark.slow
 HIT, MISS = "foretell; hit", "foretell; fwd=miss"
 _numbers = itertools.count(2)
 

@@ -272,6 +272,7 @@ def test_a_stream_is_answered_in_order_and_goes_on_after_a_failure(inference: An
     assert told[1].infer_response.parameters["triton_final_response"].bool_param
 
 
+@pytest.mark.slow
 def test_a_stream_of_thousands_is_answered_whole(inference: Any) -> None:
     told = list(inference.ModelStreamInfer(moody_request(float(n)) for n in range(1000, 4000)))
     assert [answered(one.infer_response)["prediction"][0] for one in told] == [

@@ -97,6 +97,7 @@ def test_a_wrong_object_is_found() -> None:
                 kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
 
 
+@pytest.mark.slow
 def test_every_kind_is_rendered_by_some_values() -> None:
     found = {each["kind"] for stem in FILES for each in objects(stem)}
     assert found == {

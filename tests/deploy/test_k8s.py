@@ -169,6 +169,7 @@ def test_a_wrong_value_is_refused_with_a_sentence(told: dict[str, Any], words: s
     assert "\n" not in refused.value.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -74,6 +74,7 @@ def test_inspect_finds_an_altered_package(own_churn: Path) -> None:
     assert "altered" in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [[], ["pack"], ["inspect"], ["serve"], ["predict"], ["image"]])
 def test_every_command_has_help(command: list[str]) -> None:
     ended = run(*command, "--help")
@@ -81,6 +82,7 @@ def test_every_command_has_help(command: list[str]) -> None:
     assert "Usage" in ended.stdout
 
 
+@pytest.mark.slow
 def test_serve_help_shows_every_setting() -> None:
     from foretell.app.settings import Settings
 
@@ -89,6 +91,7 @@ def test_serve_help_shows_every_setting() -> None:
     assert all(f"--{name.replace('_', '-')}"[:20] in words for name in names)
 
 
+@pytest.mark.slow
 def test_predict_help_shows_every_setting() -> None:
     from foretell.app.settings import ClientSettings
 

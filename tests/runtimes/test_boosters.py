@@ -15,6 +15,8 @@ from foretell.errors import BadPackage, InvalidInput
 from foretell.packing import pack
 from tests import models
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {"n_estimators": 4, "max_depth": 3, "n_jobs": 1}
 QUIET: dict[str, Any] = {**SMALL, "verbose": -1}
 

@@ -141,6 +141,7 @@ def test_a_model_out_of_service_is_in_the_other_state() -> None:
     }
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(codes=st.lists(st.integers(-10, 1000) | st.sampled_from([200, 404, 503])))
 def test_no_code_makes_more_series_than_protocols_have_codes(codes: list[int]) -> None:

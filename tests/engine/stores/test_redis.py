@@ -26,6 +26,7 @@ from foretell.errors import BadSettings
 from tests.engine.stores.test_cached import Scene
 from tests.redis_server import RedisServer, free_port
 
+pytestmark = pytest.mark.slow
 IDENTITY = bytes(range(32))
 HIT, MISS = CacheStatus(1, 0, 0), CacheStatus(0, 0, 1)
 AROUND = CacheStatus(0, 0, 1, bypassed=True)
