@@ -38,9 +38,9 @@ _TEXT = (
     "the parts of a job, each alone on one core, by the clock: pyarrow reads all columns, the "
     "package predicts what was made ready before, pyarrow writes what the job writes with its own "
     "defaults; *two cores over one* is of the round of each that was disturbed least, of three "
-    "times as many as the rest has; *of the slowest* is the rate of the whole job on two cores over "
-    "the least of the three. Peak memory, with two workers: {small} million rows {small_mib:,.0f} MiB, {large} "
-    "million rows {large_mib:,.0f} MiB."
+    "times as many as the rest has; *of the slowest* is the rate of the whole job on two cores "
+    "over the least of the three. Peak memory, with two workers: {small} million rows "
+    "{small_mib:,.0f} MiB, {large} million rows {large_mib:,.0f} MiB."
 )
 OVER_RECIPE: Mapping[str, Limit] = {"mixed columns": at_least(5)}
 TWO_CORES, OF_THE_SLOWEST = at_least(1.8), at_least(70, "%")
