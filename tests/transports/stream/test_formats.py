@@ -57,6 +57,12 @@ def test_what_is_no_object_in_msgpack_is_said(value: bytes) -> None:
     assert isinstance(failure(rows(value, "application/msgpack")), InvalidInput)
 
 
+@pytest.mark.parametrize("value", [b"7", b"null", b'"x"', b"[1]", b"{", b"\xff"])
+def test_who_says_texts_may_send_anything(value: bytes) -> None:
+    """The content type is one that any producer can write: it must end no consumer."""
+    assert isinstance(failure(rows(value, TEXTS)), InvalidInput)
+
+
 def test_texts_are_numbers_and_booleans_where_the_model_takes_those() -> None:
     ((_, told),) = rows(b'{"x": "1.5", "name": "12", "on": "true", "other": "3"}', TEXTS)
     assert told == {"x": 1.5, "name": "12", "on": True, "other": "3"}
