@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,26 @@ class Kafka(Daemon):
     partitions = 3
 
     @property
-    def command(self) -> list[str]:
+    def binary(self) -> Path:
         found = importlib.util.find_spec("noida_db")
         assert found is not None
         assert found.origin is not None
         binary = Path(found.origin).parent / "noida-db"  # the script leaves it behind when killed
         if not os.access(binary, os.X_OK):
             binary.chmod(0o755)
-        port = str(self.port)
-        options = ["--only", "kafka", "--kafka-port", port, "--data-dir", str(self.folder)]
-        return [str(binary), "start", *options]
+        return binary
+
+    @property
+    def command(self) -> list[str]:
+        options = ["--only", "kafka", "--kafka-port", str(self.port)]
+        return [str(self.binary), "start", *options, "--data-dir", str(self.folder)]
+
+    def stop(self) -> None:
+        # told to end, it saves, and goes on to acknowledge what it won't have: its door goes first
+        if self.process.poll() is None:
+            told = [str(self.binary), "stop", "kafka", "--data-dir", str(self.folder)]
+            subprocess.run(told, check=True, capture_output=True)
+        super().stop()
 
     @property
     def settings(self) -> dict[str, Any]:
