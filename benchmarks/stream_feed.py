@@ -65,7 +65,7 @@ def feed(server: str, rate: float, warm_up_s: float, seconds: float) -> dict[str
     bodies = [body[:-1] + b',"n":' for body in Path(os.environ["BODIES"]).read_bytes().splitlines()]
     count, warm = int(rate * (warm_up_s + seconds)), int(rate * warm_up_s)
     results = Results(server, count, rate)
-    settings = {"bootstrap.servers": server, "linger.ms": 0, "enable.idempotence": True}
+    settings = {"bootstrap.servers": server, "linger.ms": 2, "enable.idempotence": True}
     producer = Producer({**settings, "queue.buffering.max.messages": 10_000_000})
     sent, late, results.began = 0, 0.0, time.perf_counter()
     while sent < count:
