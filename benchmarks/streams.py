@@ -54,7 +54,7 @@ CAPACITY, OVER_NAIVE = at_least(20_000, "messages/s"), at_least(5)
 LATENCY, MEMORY, NONE = at_most(50, "ms"), at_most(1.05), at_most(0, "")
 _PART = 5000
 _MOST_PER_S = 12_000.0
-_FIRST_WITHIN_S, _LONGEST_S, _LOOK_S = 60.0, 8.0, 0.05
+_FIRST_WITHIN_S, _LONGEST_S, _LOOK_S = 60.0, 6.0, 0.05
 _TEXT = (
     "One process of `foretell stream` and the gradient boosting model behind its scaler, messages "
     "in JSON; Kafka's protocol is spoken by noida-db. *FastStream* is "
