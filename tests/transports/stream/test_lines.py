@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from foretell.errors import BadSettings
 from foretell.packing import pack
 from foretell.transports.stream.formats import MOST_BYTES
 from foretell.transports.stream.message import Message
-from foretell.transports.stream.scoring import Choices, Scorer
+from foretell.transports.stream.scoring import Choices, Scored, Scorer
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +189,24 @@ def test_a_stream_runs_from_python_outside_of_the_main_thread(
         (5, 1),
         (None, 0),
     ]
+
+
+def test_messages_do_not_make_the_collector_look_through_libraries(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen, score = list[int](), Scorer.score
+
+    def scored(self: Scorer, messages: Sequence[Message]) -> Scored:
+        frozen.append(gc.get_freeze_count())
+        return score(self, messages)
+
+    monkeypatch.setattr(Scorer, "score", scored)
+    source = tmp_path / "in.ndjson"
+    source.write_text("[1, 2]\n")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(foretell.stream, package, f"file:{source}", f"file:{tmp_path}/out").result()
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() == 0, "of a program that goes on, it looks through all again"
 
 
 @pytest.mark.slow

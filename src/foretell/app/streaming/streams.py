@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -100,10 +101,16 @@ async def _run(
     dead: Sink,
     told: Callable[[Sequence[Message], Scored], None] | None = None,
 ) -> Report:
-    """Run until the end or the first signal; a second one waits for nobody."""
+    """Run until the end or the first signal; a second one waits for nobody.
+
+    Meanwhile all that was loaded is out of the garbage collector's way: messages made it look
+    through libraries and models again and again, which took as long as scoring did.
+    """
     from foretell.transports.stream.running import run
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    gc.collect()
+    gc.freeze()
     running = asyncio.ensure_future(run(source, scorer, sink, dead, stop, told))
 
     def asked() -> None:
@@ -114,4 +121,7 @@ async def _run(
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, asked)
-    return await running
+    try:
+        return await running
+    finally:
+        gc.unfreeze()
