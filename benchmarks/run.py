@@ -36,6 +36,7 @@ from benchmarks.report import Run
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import SERVERS
+from benchmarks.streams import streams
 from benchmarks.tables import tables
 from benchmarks.together import together
 
@@ -56,6 +57,7 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "compilation": compilation,
     "batch": batch_jobs,
     "bulk": many_rows,
+    "stream": streams,
     "peers": peers,
 }
 

@@ -1,25 +1,32 @@
-"""How many messages a second `foretell stream` takes from each broker, and for how much CPU.
+"""Streams: how fast one process takes messages, how late results are, and a soak of minutes.
 
-    python -m benchmarks.streams [--messages 100000] [--brokers kafka,redis]
+Rules:
 
-A broker has all the messages before the stream starts: JSON of the four features of the synthetic
-churn example, with 20 keys; results go back to the same broker, on the same machine. Starting
-is left out: the clock runs from the first result that is there to the last one.
+1. The stream runs on one core, the broker and who feeds it on another. How fast: a topic has all
+   its messages before, JSON of the four features of the synthetic churn example under 20 keys;
+   results go back to the same broker. The clock runs from the first result on.
+2. FastStream reads the same topic of the same broker, in turn with Foretell in every round; it is
+   slower, and is stopped after a while.
+3. The soak sends at a fixed rate, whatever comes back: half of what was measured, but no more than
+   the core can carry that the broker and the feed share. Its latencies count from a message's
+   moment until its result was read back, without the warm-up. Results are counted by number.
+4. Kafka's protocol is spoken by noida-db, which keeps all messages in memory.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from examples.train_churn_synthetic import synthetic_customers
 from prometheus_client.parser import text_string_to_metric_families
-from tests.redis_server import free_port
 from tests.transports.stream.daemons import Daemon
 from tests.transports.stream.daemons_kafka import Kafka
 from tests.transports.stream.daemons_mqtt import Mosquitto
@@ -27,93 +34,357 @@ from tests.transports.stream.daemons_nats import Nats
 from tests.transports.stream.daemons_rabbit import Rabbit
 from tests.transports.stream.daemons_redis import Redis
 
+from benchmarks import processes
+from benchmarks.budgets import Limit, Verdict, at_least, at_most
+from benchmarks.harness import LOAD_CORE, SERVER_CORE, BenchFailed, pinned, sharing
+from benchmarks.percentiles import medians
 from benchmarks.scenarios import boosted
-from foretell.packing import pack
+from benchmarks.sections import Effort, Section
+from benchmarks.servers import FORETELL, free_port, repository
 
-KINDS: dict[str, type[Daemon]] = {
-    "kafka": Kafka,
-    "nats": Nats,
-    "rabbit": Rabbit,
-    "mqtt": Mosquitto,
-    "redis": Redis,
+OTHERS: dict[str, type[Daemon]] = {
+    "NATS": Nats,
+    "RabbitMQ": Rabbit,
+    "MQTT": Mosquitto,
+    "Redis": Redis,
 }
+OURS, NAIVE = "Foretell, Kafka", "FastStream, Kafka"
+COLUMNS = ("stream", "messages/s", "CPU µs/message", "others, %")
+CAPACITY, OVER_NAIVE = at_least(20_000, "messages/s"), at_least(5)
+LATENCY, MEMORY, NONE = at_most(50, "ms"), at_most(1.05), at_most(0, "")
 _PART = 5000
-_TICKS = os.sysconf("SC_CLK_TCK")
+_MOST_PER_S = 12_000.0
+_FIRST_WITHIN_S, _LONGEST_S, _LOOK_S = 60.0, 6.0, 0.05
+_TEXT = (
+    "One process of `foretell stream` and the gradient boosting model behind its scaler, messages "
+    "in JSON; Kafka's protocol is spoken by noida-db. *FastStream* is "
+    "`benchmarks/naive_stream.py`: the same two files and the same topic, scikit-learn called for "
+    "one message at a time. The other brokers are shown as they come: most of their cost is "
+    "their clients'. Soak: {sent:,} messages in {all_s:.0f} s, {rate:,.0f} a second: half of "
+    "what was measured, or {cap:,.0f}, which the core of the broker and the feed can carry. From "
+    "a message's moment until its result was read back p50 {p50:.1f} ms, p99 {p99:.1f} ms, at "
+    "most {most:.0f} ms (a message was sent {late:.0f} ms late at most). "
+    "Memory of the process after {warm_up:.0f} s {before:.1f} MiB, at the end {after:.1f} MiB."
+)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--messages", type=int, default=100_000)
-    parser.add_argument("--brokers", default=",".join(KINDS))
-    told = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        made = boosted(Path(folder)).model_folder
-        files = (made / "scaler.pkl", made / "model.pkl")
-        sample = made / "sample.csv"
-        package = pack(files, name="churn", sample=sample, repository=Path(folder) / "models")
-        values = _values(told.messages)
-        print("| broker | messages/s | CPU of the stream, µs a message | messages a batch |")
-        print("|---|---|---|---|")
-        for name in told.brokers.split(","):
-            own = Path(folder) / name
-            own.mkdir()
-            print(f"| {name} | {_measured(KINDS[name](own), package, values)} |", flush=True)
+Broker = TypeVar("Broker", bound=Daemon)
 
 
-def _values(count: int) -> list[bytes]:
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """One round of one stream; numbers as in COLUMNS."""
+
+    stream: str
+    messages_per_s: float
+    cpu_us: float
+    others_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """What came of a soak; times in ms, memory in MiB."""
+
+    sent: int
+    rate: float
+    warm_up_s: float
+    seconds: float
+    lost: int
+    doubled: int
+    p50: float
+    p99: float
+    most: float
+    late: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all streams of the section have: files, package, bodies, and where theirs are."""
+
+    effort: Effort
+    folder: Path
+    model_folder: Path
+    package: Path
+    bodies: Sequence[bytes]
+
+
+def streams(effort: Effort) -> Section:
+    """Measure and judge. Raises BenchFailed."""
+    folder = effort.own("streams")
+    site = boosted(folder)
+    package = repository(site) / "churn" / "1.0.0"
     customers, _ = synthetic_customers(5_000, seed=8)
-    rows = [json.dumps(row).encode() for row in customers.to_dict("records")]
-    return [rows[number % len(rows)] for number in range(count)]
+    bodies = [
+        json.dumps(row, separators=(",", ":")).encode() for row in customers.to_dict("records")
+    ]
+    bench = Bench(effort, folder, site.model_folder, package, bodies)
+    found = _on_kafka(bench)
+    if not effort.quick:
+        found += [_on_another(bench, name, kind) for name, kind in OTHERS.items()]
+    told = {one.stream: one for one in medians(found, labels=1)}
+    soaked = _soak(bench, min(told[OURS].messages_per_s / 2, _MOST_PER_S))
+    return Section(
+        "Streams",
+        _TEXT.format(
+            **asdict(soaked),
+            warm_up=soaked.warm_up_s,
+            all_s=soaked.warm_up_s + soaked.seconds,
+            cap=_MOST_PER_S,
+        ),
+        COLUMNS,
+        [
+            (
+                one.stream,
+                f"{one.messages_per_s:,.0f}",
+                f"{one.cpu_us:,.1f}",
+                f"{one.others_percent:.0f}",
+            )
+            for one in told.values()
+        ],
+        judge(told, soaked),
+        labels=1,
+        others=[one.others_percent for one in found],
+        data={
+            "medians": [asdict(one) for one in told.values()],
+            "measured": [asdict(one) for one in found],
+            "soak": asdict(soaked),
+        },
+    )
 
 
-def _measured(daemon: Daemon, package: Path, values: list[bytes]) -> str:
-    port = free_port()
+def judge(told: Mapping[str, Drained], soaked: Soaked) -> list[Verdict]:
+    """What became of the budgets."""
+    ours, naive = (told[name].messages_per_s for name in (OURS, NAIVE))
+    numbers: list[tuple[str, Limit, float]] = [
+        ("a stream from Kafka to Kafka: messages a second of one process", CAPACITY, ours),
+        (
+            "a stream's messages a second over FastStream's with scikit-learn",
+            OVER_NAIVE,
+            ours / naive,
+        ),
+        (
+            "at half of that (or 12,000 a second), from a message's moment to its result: p99",
+            LATENCY,
+            soaked.p99,
+        ),
+        ("a soak: messages without a result", NONE, soaked.lost),
+        ("a soak: messages with two results", NONE, soaked.doubled),
+        (
+            "a soak: memory at its end over that after the warm-up",
+            MEMORY,
+            soaked.after / soaked.before,
+        ),
+    ]
+    return [Verdict(*one) for one in numbers]
+
+
+@contextmanager
+def _broker(kind: type[Broker], folder: Path) -> Iterator[Broker]:
+    """A broker on the core of the load: it has the cores of who starts it."""
+    folder.mkdir()
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[LOAD_CORE]})
     try:
-        daemon.prepare("in", "out", "dead")
-        for at in range(0, len(values), _PART):
-            part = values[at : at + _PART]
-            daemon.put("in", ((b"key-%d" % (n % 20), one) for n, one in enumerate(part)))
-        flags = ["--from", daemon.source("in"), "--to", daemon.sink("out"), "--quiet"]
-        flags += ["--dead-letters", daemon.sink("dead"), "--metrics-bind", f"127.0.0.1:{port}"]
-        command = [sys.executable, "-m", "foretell", "stream", str(package), *flags]
-        with subprocess.Popen(command) as stream:
-            try:
-                return _followed(stream.pid, port, len(values))
-            finally:
-                stream.terminate()
+        daemon = kind(folder)
     finally:
-        daemon.stop()
+        os.sched_setaffinity(0, allowed)
+    try:
+        yield daemon
+    finally:
+        if isinstance(daemon, Kafka):  # it would save gigabytes that nobody reads
+            daemon.process.kill()
+            daemon.process.wait()
+        else:
+            daemon.stop()
 
 
-def _followed(pid: int, port: int, count: int) -> str:
-    began: tuple[float, float, float] | None = None
-    while True:
-        time.sleep(0.05)
-        done, batches = _counts(port)
-        now = (time.perf_counter(), _cpu_s(pid), done)
-        if done and began is None:
-            began = now
-        if done >= count and began is not None:
-            wall, cpu, messages = (after - before for before, after in zip(began, now, strict=True))
-            return f"{messages / wall:,.0f} | {1e6 * cpu / messages:.0f} | {done / batches:,.0f}"
+def _fill(daemon: Daemon, bodies: Sequence[bytes], count: int) -> None:
+    for at in range(0, count, _PART):
+        part = range(at, min(at + _PART, count))
+        daemon.put("in", ((b"key-%d" % (n % 20), bodies[n % len(bodies)]) for n in part))
 
 
-def _counts(port: int) -> tuple[float, float]:
+@contextmanager
+def _process(
+    name: str, argv: Sequence[str], folder: Path, **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process on the stream's core. Raises BenchFailed when it fails."""
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*pinned(SERVER_CORE), *argv],
+            env={**os.environ, **env},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+        ended = process.poll()
+    finally:
+        process.terminate()
+        process.wait(30)
+    if (ended or process.returncode) not in (0, -15, 143):
+        raise BenchFailed(f"{name} failed: {log.read_text(errors='replace')[-500:]}")
+
+
+def _on_kafka(bench: Bench) -> list[Drained]:
+    """Rounds of Foretell and FastStream, in turn."""
+    effort, found = bench.effort, list[Drained]()
+    count = 100_000 if effort.quick else 300_000
+    with _broker(Kafka, bench.folder / "kafka") as daemon:
+        effort.tell("filling a topic")
+        daemon.prepare("in", "out", "dead")
+        _fill(daemon, bench.bodies, count)
+        for number in range(effort.rounds):
+            source = f"{daemon.sink('in')}?group=g{number}"
+            naive = {
+                "FOLDER": str(bench.model_folder),
+                "SERVER": f"127.0.0.1:{daemon.port}",
+                "GROUP": f"naive-{number}",
+            }
+            ways: dict[str, tuple[list[str], dict[str, str]]] = {
+                OURS: (_stream(bench, source, daemon), {}),
+                NAIVE: ([sys.executable, "-m", "benchmarks.naive_stream"], naive),
+            }
+            for name, (argv, env) in ways.items():
+                effort.tell(f"{name}, round {number + 1} of {effort.rounds}")
+                with (
+                    _written(daemon) as done,
+                    _process(name, argv, bench.folder, **env) as process,
+                ):
+                    found.append(_followed(name, process, done, count))
+    return found
+
+
+def _on_another(bench: Bench, name: str, kind: type[Daemon]) -> Drained:
+    bench.effort.tell(name)
+    count, port = 30_000, free_port()
+    with _broker(kind, bench.folder / name) as daemon:
+        daemon.prepare("in", "out", "dead")
+        _fill(daemon, bench.bodies, count)
+        argv = _stream(bench, daemon.source("in"), daemon, "--metrics-bind", f"127.0.0.1:{port}")
+        with _process(name, argv, bench.folder) as one:
+            return _followed(f"Foretell, {name}", one, lambda: _consumed(port), count)
+
+
+def _stream(bench: Bench, source: str, daemon: Daemon, *told: str, out: str = "out") -> list[str]:
+    flags = ["--from", source, "--to", daemon.sink(out), "--dead-letters", daemon.sink("dead")]
+    return [FORETELL, "stream", str(bench.package), *flags, *told]
+
+
+def _followed(
+    name: str, process: subprocess.Popen[bytes], done: Callable[[], int], count: int
+) -> Drained:
+    """From the first result to the last of `count`, or as long as one may take."""
+
+    def now() -> tuple[float, float, int]:
+        told = done()
+        return time.perf_counter(), processes.cpu_seconds(process.pid), told
+
+    first = _until(name, process, now, lambda at: at[2] > 0, _FIRST_WITHIN_S)
+    with sharing(lambda: processes.cpu_seconds(process.pid)) as others:
+        last = _until(name, process, now, lambda at: at[2] >= count, _LONGEST_S, late=True)
+    wall, cpu, messages = (after - before for before, after in zip(first, last, strict=True))
+    if not messages:
+        raise BenchFailed(f"{name} came to a halt after {first[2]} messages")
+    return Drained(name, messages / wall, 1e6 * cpu / messages, others[0])
+
+
+At = tuple[float, float, int]
+
+
+def _until(
+    name: str,
+    process: subprocess.Popen[bytes],
+    now: Callable[[], At],
+    enough: Callable[[At], bool],
+    within_s: float,
+    *,
+    late: bool = False,
+) -> At:
+    deadline = time.monotonic() + within_s
+    while not enough(at := now()):
+        if process.poll() is not None:
+            raise BenchFailed(f"{name} ended after {at[2]} messages")
+        if time.monotonic() > deadline:
+            if late:
+                return at
+            raise BenchFailed(f"{name}: nothing came within {within_s:.0f} s")
+        time.sleep(_LOOK_S)
+    return at
+
+
+@contextmanager
+def _written(daemon: Kafka) -> Iterator[Callable[[], int]]:
+    """What tells how many messages have come to the topic `out` since."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    looking = Consumer({**daemon.settings, "group.id": "looks"})
+    parts = [TopicPartition("out", number) for number in range(daemon.partitions)]
+
+    def written() -> int:
+        ends = (looking.get_watermark_offsets(part, timeout=10) for part in parts)
+        return sum(end for _, end in ends)
+
+    before = written()
+    try:
+        yield lambda: written() - before
+    finally:
+        looking.close()
+
+
+def _consumed(port: int) -> int:
+    """What a stream says at its metrics."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as reply:
             text = reply.read().decode()
     except OSError:  # it has not begun
-        return 0.0, 0.0
+        return 0
     samples = (one for family in text_string_to_metric_families(text) for one in family.samples)
     told = {one.name: one.value for one in samples}
-    batches = told.get("foretell_stream_batch_messages_count", 0.0)
-    return told.get("foretell_stream_consumed_total", 0.0), batches
+    return int(told.get("foretell_stream_consumed_total", 0))
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-if __name__ == "__main__":
-    main()
+def _soak(bench: Bench, rate: float) -> Soaked:
+    """Messages at this rate for minutes, on a broker of its own."""
+    warm_up_s, seconds = (10.0, 20.0) if bench.effort.quick else (20.0, 160.0)
+    bench.effort.tell(f"soak, {rate:,.0f} messages a second for {warm_up_s + seconds:.0f} s")
+    bodies = bench.folder / "bodies"
+    bodies.write_bytes(b"\n".join(bench.bodies))
+    with _broker(Kafka, bench.folder / "soak") as daemon:
+        daemon.prepare("soak", "soaked", "dead")
+        source = f"{daemon.sink('soak')}?group=soak"
+        argv = _stream(bench, source, daemon, "--key", "n", out="soaked")
+        with _process("soaked", argv, bench.folder) as stream:
+            told = [f"127.0.0.1:{daemon.port}", str(rate), str(warm_up_s), str(seconds)]
+            with subprocess.Popen(
+                [*pinned(LOAD_CORE), sys.executable, "-m", "benchmarks.stream_feed", *told],
+                env={**os.environ, "BODIES": str(bodies)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as feed:
+                assert feed.stdout is not None
+                feed.stdout.readline()  # the warm-up is over
+                before = processes.largest_rss_mib(stream.pid)
+                output, complaint = feed.communicate()
+            if feed.returncode:
+                raise BenchFailed(f"feeding the stream failed: {complaint.strip()[-500:]}")
+            after = processes.largest_rss_mib(stream.pid)
+    came: dict[str, Any] = json.loads(output)
+    return Soaked(
+        came["sent"],
+        rate,
+        warm_up_s,
+        seconds,
+        came["lost"],
+        came["doubled"],
+        came["p50_ms"],
+        came["p99_ms"],
+        came["p100_ms"],
+        came["most_late_ms"],
+        before,
+        after,
+    )

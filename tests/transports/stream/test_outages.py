@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from foretell.transports.stream.brokers import sink_of
+from foretell.transports.stream.message import Record
 from tests.transports.stream.daemons import Daemon
 from tests.transports.stream.daemons_kafka import Kafka
+from tests.transports.stream.daemons_rabbit import Rabbit
 from tests.transports.stream.daemons_redis import Redis
 from tests.transports.stream.test_brokers import documents, package, stopped
 
@@ -58,3 +62,25 @@ def test_a_sink_that_is_away_for_longer_than_the_group_waits_loses_nothing(
         consumer.stderr.close()
         source.stop()
         sink.stop()
+
+
+def test_results_for_a_queue_that_was_deleted_are_not_taken_for_published(tmp_path: Path) -> None:
+    """RabbitMQ confirms what it could not deliver, after it gave it back."""
+    daemon = Rabbit(tmp_path)
+
+    async def published() -> None:
+        import aio_pika
+
+        sink = sink_of(daemon.sink("out"), "--to")
+        await sink.publish([Record("1", b"{}")])
+        async with await aio_pika.connect(port=daemon.port) as connection:
+            await (await connection.channel()).queue_delete("out")
+        await sink.publish([Record(f"{n}", b"%d" % n) for n in range(3)])
+        await sink.close()
+
+    try:
+        daemon.prepare("out")
+        asyncio.run(asyncio.wait_for(published(), 30))
+        assert daemon.told("out") == [b"0", b"1", b"2"]
+    finally:
+        daemon.stop()

@@ -313,9 +313,9 @@ class KafkaSink:
         client = self._client
         while True:
             failed: list[Any] = []
-            await client.call(self._begun, records, failed)
-            while await client.call(self._under_way) and client.refused is None:
-                pass
+            under_way = await client.call(self._begun, records, failed)
+            while under_way and client.refused is None:
+                under_way = await client.call(self._under_way)
             if client.refused is None and client.broken is None and not failed:
                 client.outage.over()
                 return
@@ -326,7 +326,9 @@ class KafkaSink:
             # what the broker knew of this producer is gone: another one sends all again, in order
             client.broken, self._producer = None, self._made()
 
-    def _begun(self, records: Sequence[Record], failed: list[Any]) -> None:
+    def _begun(self, records: Sequence[Record], failed: list[Any]) -> bool:
+        """Hand over `records`, and wait a moment: whether some have no answer yet."""
+
         def out(error: Any, _: Any) -> None:
             if error is not None:
                 failed.append(error)
@@ -338,6 +340,7 @@ class KafkaSink:
                 produce(topic, record.value, record.key, headers=headers, on_delivery=out)
         except self._client.kafka.KafkaException as error:
             failed.append(error.args[0])
+        return self._under_way()
 
     def _under_way(self) -> bool:
         """Whether records have no answer yet, but may get one."""

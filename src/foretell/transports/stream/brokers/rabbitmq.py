@@ -74,11 +74,11 @@ class _Connection:
                 return
 
     async def _declared(self) -> None:
-        self.channel = await self._connection.channel()
+        self.channel = await self._connection.channel(on_return_raises=True)
         try:
             self.queue = await self.channel.get_queue(self._place.name)
         except self.pika.exceptions.ChannelNotFoundEntity:
-            self.channel = await self._connection.channel()
+            self.channel = await self._connection.channel(on_return_raises=True)
             self.queue = await self.channel.declare_queue(self._place.name, durable=True)
 
     async def close(self) -> None:
@@ -192,16 +192,34 @@ class RabbitSink:
         while True:
             if self._connection.broken:
                 await self._connection.open()
-            exchange = self._connection.channel.default_exchange
-            sent = [exchange.publish(self._made(one), self._name) for one in records]
-            came = await asyncio.gather(*sent, return_exceptions=True)
+            came = await self._sent(records)
             failed = next((one for one in came if isinstance(one, BaseException)), None)
             if failed is None:
                 self._connection.outage.over()
                 return
             if not isinstance(failed, self._connection.away):
                 raise failed
+            if isinstance(failed, self._connection.pika.exceptions.PublishError):
+                await self._connection.close()  # the queue has gone; opening makes it again
             await self._connection.outage.sit_out(failed)
+
+    async def _sent(self, records: Sequence[Record]) -> list[Any]:
+        """What became of each. No write is waited for, only the confirms: one waits for all."""
+        try:
+            channel = await self._connection.channel.get_underlay_channel()
+        except self._connection.away as error:
+            return [error]
+        sent = (
+            channel.basic_publish(
+                one.value,
+                routing_key=self._name,
+                properties=self._made(one).properties,
+                mandatory=True,
+                wait=False,
+            )
+            for one in records
+        )
+        return await asyncio.gather(*sent, return_exceptions=True)
 
     def _made(self, record: Record) -> Any:
         headers = {ID_HEADER: record.id, **{name: _told(raw) for name, raw in record.headers}}
