@@ -37,7 +37,7 @@ from foretell.transports.grpc.gzipped import PACKET, unpacked
 from foretell.transports.grpc.leaving import Leaving, Stream, Streams, left, never
 from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
 from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, HEADS, Payload, Reply, frame, refuse
-from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.rpc import Begun, Rpc, next_of
 
 _log = logging.getLogger("foretell.grpc")
 _failures = Failures(_log)
@@ -118,17 +118,15 @@ class Wire:
                 method = self._method(scope, rpc)
                 reply.compress = rpc.compresses
             if isinstance(method, Unary):
-                message, events = None, list[Message]()
-                if rpc.deadline is None:
-                    event = await receive()
-                    events.append(event)
-                    body = event.get("body", b"")
-                    if len(body) <= self._short and body.startswith(HEADS[len(body)]):
-                        if event.get("more_body"):  # servers deliver the end apart
-                            event = await receive()
-                            events.append(event)
-                        if _ends(events, event):
-                            message = self._read(method, body[FRAME:])
+                message, timed = None, rpc.deadline is not None
+                first = next_of(receive) if timed else await receive()
+                events = [first]
+                body = b"" if isinstance(first, Begun) else first.get("body", b"")
+                if len(body) <= self._short and body.startswith(HEADS[len(body)]):
+                    if not _ends(first, beside=True):  # servers deliver the end apart
+                        events.append(next_of(receive) if timed else await receive())
+                    if _ends(events[-1], beside=len(events) == 1):
+                        message = self._read(method, body[FRAME:])
                 if message is None:
                     message = await self._one_message(method, rpc, events)
                 try:
@@ -194,7 +192,7 @@ class Wire:
             )
         return method
 
-    async def _one_message(self, method: Unary, rpc: Rpc, events: list[Message]) -> Any:
+    async def _one_message(self, method: Unary, rpc: Rpc, events: list[Message | Begun]) -> Any:
         """The message of a call with one, of which `events` were read.
 
         Raises what `_whole` does, DeadlineExceeded, GrpcRefusal.
@@ -224,7 +222,7 @@ class Wire:
                 raise _not_one()
         return message
 
-    async def _whole(self, rpc: Rpc, events: list[Message]) -> tuple[bytes, bytes]:
+    async def _whole(self, rpc: Rpc, events: list[Message | Begun]) -> tuple[bytes, bytes]:
         """The body of a call with one message: what frames it, and the rest.
 
         `events` are those that were read before. Raises TooLarge, Overloaded, ClientGone.
@@ -233,6 +231,8 @@ class Wire:
         size, held, more = 0, 0, True
         while more:
             event = events.pop(0) if events else await rpc.receive()
+            if isinstance(event, Begun):
+                event = await event
             if event["type"] == "http.disconnect":
                 raise ClientGone
             part = event.get("body")
@@ -343,11 +343,11 @@ def is_grpc(told: Told) -> bool:
     return kind == CONTENT_TYPE or kind.startswith((CONTENT_TYPE + b"+", CONTENT_TYPE + b";"))
 
 
-def _ends(events: list[Message], last: Message) -> bool:
-    """Whether a message that came with the first of `events` was all of it, and `last` the end."""
-    if last.get("more_body") or last["type"] != "http.request":
+def _ends(event: Message | Begun, *, beside: bool) -> bool:
+    """Whether this event ends its request; `beside`: it may bring a body, too."""
+    if isinstance(event, Begun) or event["type"] != "http.request" or event.get("more_body"):
         return False
-    return len(events) == 1 or not last.get("body")
+    return beside or not event.get("body")
 
 
 def _seconds(timeout: bytes) -> float:
