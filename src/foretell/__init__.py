@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from foretell.app.batching.jobs import batch
     from foretell.app.local import load
     from foretell.app.settings import Settings
+    from foretell.app.streaming.rolling import rolling
     from foretell.app.streaming.streams import stream
     from foretell.app.wiring import create_app
     from foretell.client.clients import AsyncClient, Client
@@ -28,6 +29,7 @@ __all__ = [
     "create_app",
     "load",
     "pack",
+    "rolling",
     "stream",
 ]
 
@@ -40,6 +42,7 @@ _LATER = {
     "create_app": "foretell.app.wiring",
     "load": "foretell.app.local",
     "pack": "foretell.packing",
+    "rolling": "foretell.app.streaming.rolling",
     "stream": "foretell.app.streaming.streams",
 }
 

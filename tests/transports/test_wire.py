@@ -15,7 +15,7 @@ from foretell.codecs import messages
 from foretell.errors import InvalidInput, NotReady
 from foretell.transports.asgi.bodies import Bodies
 from foretell.transports.grpc.errors import Code, failure
-from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.rpc import Begun, Rpc, next_of
 from foretell.transports.grpc.wire import Methods, Streaming, Unary, Wire
 
 NOTE = messages.message("inference.ModelReadyRequest")  # any message with a text
@@ -255,6 +255,84 @@ def test_a_deadline_is_kept_while_the_message_is_still_to_come() -> None:
     hanging = call("/n.S/One", frame(note("a"))[:-1], hangs=True, grpc_timeout="80m")
     answer = Told(asyncio.run(asyncio.wait_for(hanging, 20)))
     assert (answer.code, answer.notes) == (Code.DEADLINE_EXCEEDED, [])
+
+
+async def come_late(*, cut: bool) -> tuple[list[Any], list[str]]:
+    """A call with a deadline whose events come one by one, from a `receive` with two waits."""
+    events = [frame(note("a"))[:7], frame(note("a"))[7:], b""] if cut else [frame(note("a")), b""]
+    sent, ended = list[Any](), list[str]()
+
+    async def receive() -> Any:
+        try:
+            await asyncio.sleep(0)
+            if not events:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0.001)
+        finally:
+            ended.append("receive")
+        return {"type": "http.request", "body": events.pop(0), "more_body": bool(events)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/grpc"), (b"grpc-timeout", b"5S")]
+    scope = {"type": "http", "method": "POST", "http_version": "2", "path": "/n.S/One"}
+    await WIRE({**scope, "headers": headers}, receive, send)
+    return sent, ended
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_with_a_deadline_what_is_not_there_yet_is_waited_for(cut: bool) -> None:
+    sent, ended = asyncio.run(come_late(cut=cut))
+    assert (Told(sent).code, Told(sent).notes) == (Code.OK, ["a"])
+    assert len(ended) == 2 + cut  # each was waited for to its end
+
+
+def test_who_waits_for_an_event_hears_of_its_cancellation() -> None:
+    heard = []
+
+    async def receive() -> Any:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)  # it may take its time
+            heard.append("cancelled")
+            raise
+
+    async def run() -> None:
+        async def wait() -> None:
+            event = next_of(receive)
+            assert isinstance(event, Begun)
+            await event
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert heard == ["cancelled"]
+
+
+class Bare:
+    """What a server's own future may be: it can be iterated, and no more."""
+
+    def __init__(self) -> None:
+        self.steps = iter(asyncio.get_running_loop().create_future().__await__())
+
+    def __await__(self) -> Any:
+        return iter(self.steps.__next__, None)
+
+
+def test_a_future_that_takes_no_errors_is_left_to_them() -> None:
+    async def run() -> None:
+        event = next_of(Bare)
+        async with asyncio.timeout(0.01):
+            await event  # type: ignore[misc]
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("timeout", ["", "5", "5x", "123456789S", "-1S", "1.5S", "S"])

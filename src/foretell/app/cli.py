@@ -51,6 +51,15 @@ def root(
     """Serve a trained model everywhere it is needed, from one package with one signature."""
 
 
+_Windows = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="TOML or JSON: inputs that a stream fills from the recent past."
+    ),
+]
+_Output = Annotated[Path, typer.Option("--output", "-o", help="The repository to write to.")]
+
+
 @app.command()
 def pack(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     files: Annotated[
@@ -68,9 +77,8 @@ def pack(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         Path | None,
         typer.Option(help="CSV or Parquet with rows like those the model was trained on."),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The repository to write to.")
-    ] = Path("models"),
+    windows: _Windows = None,
+    output: _Output = Path("models"),
     trust: Annotated[
         bool, typer.Option("--trust", help="Load pickles that reach outside the allow-list.")
     ] = False,
@@ -96,6 +104,7 @@ def pack(  # noqa: PLR0913, PLR0917 - one parameter for each flag
             name=name,
             version=version,
             sample=sample,
+            windows=windows,
             repository=output,
             trust=trust,
             compile=compiled,

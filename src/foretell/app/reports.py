@@ -42,6 +42,7 @@ def describe(package: Package, *, verified: bool = False) -> dict[str, Any]:
         "trusted": manifest.trusted,
         "compile_report": manifest.compile_report,
         "metadata": dict(manifest.metadata),
+        "windows": None if manifest.windows is None else manifest.windows.describe(),
     }
 
 
@@ -76,6 +77,9 @@ def show_package(console: Console, package: Package) -> None:
         console.print(
             f"  gives {escape(field.name)}: {field.datatype}" + (f" [{shape}]" if shape else "")
         )
+    if manifest.windows is not None:
+        names = ", ".join(feature.name for feature in manifest.windows.features)
+        console.print(f"  a stream fills from the recent past: {escape(names)}")
     if signature.class_labels is not None:
         labels = ", ".join(str(label) for label in signature.class_labels[:20])
         console.print(f"  classes: {escape(labels)}")

@@ -29,6 +29,7 @@ from foretell.core.described import (
     as_time,
     as_whole,
 )
+from foretell.core.rolling.windows import Windows
 from foretell.core.signature import Signature
 from foretell.errors import BadPackage
 
@@ -81,7 +82,8 @@ class Manifest:
 
     `created_at` is RFC 3339 in UTC; `libraries` maps distribution names to the versions the
     package was made with; `trusted` records that `--trust` was given; `compile_report` and
-    `baseline` are None until compilation and drift fill them.
+    `baseline` are None until compilation and drift fill them. `windows` are the inputs
+    that a stream fills from the recent past.
     """
 
     name: str
@@ -96,10 +98,13 @@ class Manifest:
     baseline: Mapping[str, Any] | None = None
     bulk: Step | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name, "model name")
         check_name(self.version, "version")
+        if self.windows is not None:
+            self.windows.check(self.signature.inputs)
         if not self.steps:
             raise BadPackage(f"package {self.name} {self.version} has no steps")
         listed = {artifact.path for artifact in self.files}
@@ -116,6 +121,7 @@ class Manifest:
         told["signature"] = self.signature.describe()
         told["steps"] = [_told(step) for step in self.steps]
         told["bulk"] = None if self.bulk is None else _told(self.bulk)
+        told["windows"] = None if self.windows is None else self.windows.describe()
         told["files"] = [
             {"path": artifact.path, "sha256": artifact.sha256, "size": artifact.size}
             for artifact in self.files
@@ -203,6 +209,10 @@ def _libraries(told: object, what: str) -> dict[str, str]:
     }
 
 
+def _maybe_windows(told: object, what: str) -> Windows | None:
+    return None if told is None else Windows.from_description(told, what)
+
+
 def _maybe_object(told: object, what: str) -> dict[str, Any] | None:
     return None if told is None else as_object(told, what)
 
@@ -221,4 +231,5 @@ _READERS: Mapping[str, Callable[[object, str], Any]] = {
     "baseline": _maybe_object,
     "bulk": _maybe_step,
     "metadata": as_object,
+    "windows": _maybe_windows,
 }

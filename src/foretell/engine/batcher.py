@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,6 +21,30 @@ from foretell.engine.hooks import BatchBegan, BatchEnded, Dropped, VersionListen
 from foretell.errors import DeadlineExceeded, ModelFailed, Overloaded
 
 
+class Asker(Protocol):
+    """Who is told what became of a request: a future, or what can be told as one."""
+
+    def done(self) -> bool:
+        """Whether nobody wants to be told any more."""
+        ...
+
+    def cancelled(self) -> bool:
+        """Whether that is because it was cancelled."""
+        ...
+
+    def set_result(self, result: Answer, /) -> None:
+        """The model's answer."""
+        ...
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Why there is none."""
+        ...
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
+        """Call `fn` with this when it is done before it was told."""
+        ...
+
+
 class _Request(msgspec.Struct, eq=False):
     """A request that was admitted: its rows, who waits for them, and what came back so far.
 
@@ -29,7 +54,7 @@ class _Request(msgspec.Struct, eq=False):
 
     batch: Batch
     call: Call
-    answer: asyncio.Future[Answer]
+    answer: Asker
     done_parts: list[Batch] | None = None
     watched: bool = False
 
@@ -94,6 +119,15 @@ class Batcher:
         loop = self._loop
         if loop is None or loop.is_closed():  # asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self.submit_for(answer, batch, call)
+        return answer
+
+    def submit_for(self, answer: Asker, batch: Batch, call: Call) -> None:
+        """The same, for whom is told in `answer`."""
+        loop = self._loop
+        if loop is None or loop.is_closed():  # asking costs a system call
+            loop = self._loop = asyncio.get_running_loop()
         planner = self._planner
         n_rows = batch.n_rows
         try:
@@ -101,7 +135,6 @@ class Batcher:
         except Overloaded:
             self._drop(Dropped.OVERLOADED)
             raise
-        answer: asyncio.Future[Answer] = loop.create_future()
         request = _Request(batch, call, answer)
         if planner.offer(request, n_rows, self._clock()):
             request.watched = True
@@ -114,7 +147,6 @@ class Batcher:
         if deadline is not None:
             alarm = loop.call_at(deadline, self._expire, request)
             answer.add_done_callback(lambda _: alarm.cancel())
-        return answer
 
     def _drop(self, why: Dropped) -> None:
         if self._listener is not None:
@@ -130,7 +162,7 @@ class Batcher:
         if self._planner.withdraw(request):
             self._tell_waiting()
 
-    def _settled(self, request: _Request, answer: asyncio.Future[Answer]) -> None:
+    def _settled(self, request: _Request, answer: Asker) -> None:
         """A request that could wait for long has ended: whatever of it waits is of no use."""
         self._withdraw(request)
         if answer.cancelled():

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from typing import Any
 
 from foretell.core.batch import Batch
 from foretell.core.manifest import FILENAME, Manifest, Step, check_name
+from foretell.core.rolling.windows import Windows
 from foretell.errors import BadPackage
 from foretell.packing.compiling import compiled_package
 from foretell.packing.inference import Inferred, infer
@@ -43,11 +45,13 @@ def pack(  # noqa: PLR0913
     repository: str | Path = "models",
     trust: bool = False,
     metadata: Mapping[str, Any] | None = None,
+    windows: str | Path | Mapping[str, Any] | None = None,
     python_path: Path | None = None,
     compile: bool = True,  # noqa: A002  the flag is called --no-compile
 ) -> Path:
     """Make the package `<repository>/<name>/<version>/` of model `files` and return its folder.
 
+    `windows` declares rolling features that streams fill in: a TOML or JSON file, or what it says.
     `files` are the steps in order, or `module:Class` (found in `python_path`, else in the
     working directory) with its data files. `name` defaults to the last file's. With `compile`
     the package holds a proven ONNX graph, when one is faster, and is served without the model's
@@ -61,6 +65,7 @@ def pack(  # noqa: PLR0913
     target = Path(repository) / name / check_name(version, "version")
     if target.exists():
         raise BadPackage(f"{target} already exists; choose another --version")
+    rolling = None if windows is None else read_windows(windows)
     table = None if sample is None else read_sample(Path(sample))
     with _aside(Path(repository)) as folder, redirect_stdout(sys.stderr):
         copied = copy_sources(files, folder, python_path or Path.cwd())
@@ -75,6 +80,7 @@ def pack(  # noqa: PLR0913
             libraries=libraries_of(copied.steps, stages),
             trusted=trust,
             metadata=dict(metadata or {}),
+            windows=rolling,
         )
         manifest, rows = _proven(draft, inferred, copied.steps, stages, folder)
         if compile:
@@ -82,6 +88,19 @@ def pack(  # noqa: PLR0913
         _write(folder / FILENAME, manifest.to_text())
         _publish(folder, target)
     return target
+
+
+def read_windows(told: str | Path | Mapping[str, Any]) -> Windows:
+    """What a TOML or JSON file declares, or a mapping of the same. Raises BadPackage."""
+    if isinstance(told, Mapping):
+        return Windows.from_description(dict(told), "windows")
+    path = Path(told)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise BadPackage(f"{path} cannot be read as windows: {error}") from error
+    return Windows.from_description(found, str(path))
 
 
 def _check_arguments(files: object, sample: object, metadata: object) -> None:

@@ -247,6 +247,62 @@ def test_somebody_elses_bad_row_fails_nobody_who_wants_the_good_ones_beside_it()
     played(scene)
 
 
+def test_a_miss_is_answered_in_the_step_in_which_the_model_answers() -> None:
+    """One turn of the event loop more was a third of what a miss cost."""
+
+    async def scene() -> None:
+        one = Scene()
+        asked = one.ask(1.0)
+        await asyncio.sleep(0)
+        assert asked.done()
+        assert asked.result().cache == CacheStatus(0, 0, 1)
+
+    played(scene)
+
+
+def test_who_asks_alone_and_leaves_at_once_is_counted_once_and_has_nothing_run() -> None:
+    async def scene() -> None:
+        one = Scene()
+        one.ask(1.0).cancel()
+        await turns()
+        assert (one.model.ran, one.told.drops) == ([], [Dropped.CANCELLED])
+        assert not one.cached._flights
+
+    played(scene)
+
+
+def test_who_joins_one_that_has_left_in_the_same_turn_has_the_row_run_once() -> None:
+    async def scene() -> None:
+        one = Scene()
+        one.ask(1.0).cancel()
+        assert await one.asked(1.0) == ([2.0], CacheStatus(0, 0, 1))
+        first, joins = one.ask(2.0), one.ask(2.0)
+        first.cancel()
+        assert (await joins).cache == CacheStatus(0, 1, 0)
+        assert one.model.ran == [[1.0], [2.0]]
+        assert one.told.drops == [Dropped.CANCELLED] * 2
+
+    played(scene)
+
+
+def test_who_leaves_while_its_row_runs_alone_is_counted_and_nothing_is_kept() -> None:
+    async def scene() -> None:
+        one = Scene()
+        one.model.held = True
+        left = one.ask(1.0)
+        await turns()
+        left.cancel()
+        await turns()
+        one.model.let_go()
+        await turns()
+        assert one.told.drops == [Dropped.CANCELLED]
+        assert (len(one.store), one.cached._flights) == (0, {})
+        one.model.held = False
+        assert await one.asked(1.0) == ([2.0], CacheStatus(0, 0, 1))
+
+    played(scene)
+
+
 @pytest.mark.parametrize("leaves", [0, 1, 2])
 def test_who_leaves_takes_nothing_from_the_others(leaves: int) -> None:
     async def scene() -> None:
@@ -410,7 +466,7 @@ def test_a_row_that_ends_soon_is_answered_and_runs_again_for_nobody() -> None:
 steps = st.lists(
     st.tuples(
         st.lists(st.integers(-1, 4).map(float), min_size=1, max_size=4),
-        st.sampled_from(["wait", "wait", "wait", "leave", "let go"]),
+        st.sampled_from(["wait", "wait", "wait", "leave", "leave at once", "let go"]),
         st.sampled_from(list(CacheUse)),
     ),
     max_size=20,
@@ -432,6 +488,8 @@ def test_whatever_happens_everybody_is_told_once_and_the_truth(
             asked.append((rows, future))
             if what == "leave":
                 await turns()
+                left += future.cancel()
+            elif what == "leave at once":
                 left += future.cancel()
             elif what == "let go":
                 await turns()

@@ -19,13 +19,14 @@ import foretell
 from foretell.codecs.json_rows import JsonRows
 from foretell.core.batch import Batch
 from foretell.engine import fleet
+from foretell.engine.executors import Outcome
 from foretell.engine.executors.choosing import ExecutorKind
 from foretell.engine.repository import read
 from foretell.errors import BadSettings
 from foretell.packing import pack
 from foretell.transports.stream.formats import MOST_BYTES
 from foretell.transports.stream.message import Message
-from foretell.transports.stream.scoring import Choices, Scored, Scorer
+from foretell.transports.stream.scoring import Choices, Scorer
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +195,13 @@ def test_a_stream_runs_from_python_outside_of_the_main_thread(
 def test_messages_do_not_make_the_collector_look_through_libraries(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen, score = list[int](), Scorer.score
+    frozen, outcomes = list[int](), Scorer.outcomes
 
-    def scored(self: Scorer, messages: Sequence[Message]) -> Scored:
+    def scored(self: Scorer, batches: Sequence[Batch]) -> list[Outcome]:
         frozen.append(gc.get_freeze_count())
-        return score(self, messages)
+        return outcomes(self, batches)
 
-    monkeypatch.setattr(Scorer, "score", scored)
+    monkeypatch.setattr(Scorer, "outcomes", scored)
     source = tmp_path / "in.ndjson"
     source.write_text("[1, 2]\n")
     with ThreadPoolExecutor(1) as pool:

@@ -65,6 +65,14 @@ _Format = Annotated[
 _Attempts = Annotated[
     int, typer.Option(min=1, help="How often a message may end a process before it is poison.")
 ]
+_State = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="FORETELL_STREAM_STATE",
+        help="Where windows are kept: file:PATH, or redis://HOST:PORT/PREFIX for a group.",
+    ),
+]
 _MetricsBind = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Where /metrics and /health are, as in 127.0.0.1:9090."),
@@ -81,6 +89,7 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     when: _When = None,
     form: _Format = "json",
     attempts: _Attempts = 3,
+    state: _State = None,
     metrics_bind: _MetricsBind = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -92,9 +101,8 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     """
     choices = Choices(emit == "merged", key, when, form)
     try:
-        loaded, report = carried_out(
-            model, Places(source, sink, dead_letters), choices, attempts, metrics_bind
-        )
+        places = Places(source, sink, dead_letters, state)
+        loaded, report = carried_out(model, places, choices, attempts, metrics_bind)
     except asyncio.CancelledError:
         say("stopped while results were on their way; a file or a broker gives them again", 1)
         raise typer.Exit(130) from None

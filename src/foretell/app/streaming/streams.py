@@ -4,26 +4,37 @@ import asyncio
 import contextlib
 import functools
 import gc
+import hashlib
+import json
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
+from foretell.core.manifest import Manifest
 from foretell.engine.fleet import Loaded
 from foretell.errors import BadSettings
 from foretell.transports.stream.careful import Careful
 from foretell.transports.stream.message import Message, Sink, Source
 from foretell.transports.stream.running import Report
 from foretell.transports.stream.scoring import Choices, Scored, Scorer
+from foretell.transports.stream.windows.opening import states_of
+from foretell.transports.stream.windows.past import Past
+from foretell.transports.stream.windows.states import Kept
+
+_log = logging.getLogger("foretell.stream")
 
 
 class Places(NamedTuple):
-    """Where messages come from, and where results and dead letters go."""
+    """Where messages come from, where results and dead letters go, and where the past is kept."""
 
     source: str
     sink: str
     dead: str
+    state: str | None = None
 
 
 def stream(  # noqa: PLR0913 - one keyword for each flag
@@ -37,17 +48,19 @@ def stream(  # noqa: PLR0913 - one keyword for each flag
     when: str | None = None,
     format: Literal["json", "msgpack", "arrow"] = "json",  # noqa: A002 - the flag's name
     attempts: int = 3,
+    state: str | None = None,
     metrics_bind: str | None = None,
 ) -> Report:
     """Score the messages of `source`, publish results to `sink`, and report when it has ended.
 
     Places are URLs as `foretell stream` takes them: kafka://, nats://, amqp://, mqtt://, redis://,
-    file:, or - for this end of a pipe. Brokers have no end: SIGTERM or SIGINT finishes what was
+    file:, or - for this end of a pipe. `state` is where windows are kept: file:PATH, redis://, or
+    None for memory. Brokers have no end: SIGTERM or SIGINT finishes what was
     taken, where this is called in the main thread. A second signal raises
     `asyncio.CancelledError`. Raises BadSettings, BadPackage, MissingExtra, StoreFailed.
     """
     choices = Choices(emit == "merged", key, when, format)
-    places = Places(source, sink, dead_letters)
+    places = Places(source, sink, dead_letters, state)
     return carried_out(model, places, choices, attempts, metrics_bind)[1]
 
 
@@ -64,10 +77,14 @@ def carried_out(
     package = package_of(model)
     loaded = load(package, kind=ExecutorKind.INLINE)
     apart = functools.partial(load, package, kind=ExecutorKind.PROCESS)
-    scorer = Careful(Scorer(loaded, choices), lambda: apart().executor, attempts)
+    scored_here = Scorer(loaded, choices)
 
     async def opened() -> Report:
-        async with _opened(places) as (messages, results, dead):
+        async with (
+            _past(loaded.manifest, places) as past,
+            _opened(places) as (messages, results, dead),
+        ):
+            scorer = Careful(scored_here, lambda: apart().executor, attempts, past)
             with contextlib.closing(scorer):
                 if metrics_bind is None:
                     return await _run(messages, scorer, results, dead)
@@ -78,6 +95,28 @@ def carried_out(
                     return await _run(messages, scorer, results, dead, watch.batch)
 
     return loaded, asyncio.run(opened())
+
+
+@contextlib.asynccontextmanager
+async def _past(manifest: Manifest, places: Places) -> AsyncIterator[Past | None]:
+    """What the stream remembers, where its model has windows. Raises BadSettings, StoreFailed."""
+    windows, from_lines = manifest.windows, places.source.partition(":")[0] in ("-", "file")
+    if windows is None or (places.state is not None and from_lines):
+        if places.state is None:
+            yield None
+            return
+        told = "a file begins anew each time" if windows else f"{manifest.name} has no windows"
+        raise BadSettings(f"--state {places.state}: there is nothing to keep, since {told}")
+    if places.state is None and not from_lines:
+        _log.warning("windows are in memory alone; --state keeps them when this process ends")
+    declared = json.dumps(windows.describe(), sort_keys=True).encode()
+    stream = urlsplit(places.source).path.strip("/")
+    name = f"{manifest.name}:{hashlib.sha256(declared).hexdigest()[:8]}:{stream}"
+    past = Past(windows, states_of(places.state, Kept(name, windows.max_keys, windows.ttl_s)))
+    try:
+        yield past
+    finally:
+        await past.close()
 
 
 @contextlib.asynccontextmanager

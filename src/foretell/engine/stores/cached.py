@@ -17,7 +17,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import replace
 from functools import partial
 
@@ -25,10 +24,10 @@ from foretell.core.batch import Batch
 from foretell.core.call import Answer, CacheStatus, CacheUse, Call
 from foretell.core.manifest import Manifest
 from foretell.engine.batcher import Batcher
-from foretell.engine.hooks import CacheHeld, CacheUsed, Dropped, VersionListener
-from foretell.engine.stores.flight import Run, Waiter, Wanted
+from foretell.engine.hooks import CacheUsed, Dropped, VersionListener
+from foretell.engine.stores.flight import Run, Waiter, Wanted, one_s_own
 from foretell.engine.stores.keys import Keys, identity
-from foretell.engine.stores.store import Counts, Found, Store
+from foretell.engine.stores.store import NOWHERE, Counts, Found, Store
 from foretell.engine.stores.values import Value, Values
 from foretell.errors import DeadlineExceeded, ForetellError, Overloaded
 
@@ -63,7 +62,6 @@ class Cached:
         self._listener = listener
         self._flights: dict[bytes, Run] = {}
         self._mean_s = 0.0
-        self._hit_told = CacheUsed(1, 0, 0, 0, 0.0, (0.0,), ())
         self._hits: list[tuple[asyncio.Future[Answer], Answer]] = []
         self._told = Counts()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -78,15 +76,17 @@ class Cached:
             keys: Sequence[bytes] = ()
         else:
             keys = self._keys.of(batch)
-            if n_rows == 1 and use is CacheUse.USE and (hit := self._hit(keys[0], loop)):
-                return hit
+            if n_rows == 1 and use is CacheUse.USE:
+                quick = self._quick(keys[0], batch, call, loop)
+                if quick is not None:
+                    return quick
         if not keys or use is not CacheUse.USE:
             found = _NONE
         else:
             told = self._store.find(keys)
             if not isinstance(told, Found):
                 waiter = self._waiter(batch, call, keys, loop)
-                self._wait(waiter, loop)
+                self.watch(waiter)
                 told.add_done_callback(lambda told: self._looked_up(waiter, told.result()))
                 return waiter.answer
             found = told
@@ -97,7 +97,7 @@ class Cached:
         if not waiter.pending:
             self._finish(waiter)
         if not waiter.answer.done():
-            self._wait(waiter, loop)
+            self.watch(waiter)
         return waiter.answer
 
     def _waiter(
@@ -107,13 +107,28 @@ class Cached:
         answer: asyncio.Future[Answer] = loop.create_future()
         return Waiter(batch, call, answer, self._clock(), keys, found, {}, set())
 
-    def _hit(self, key: bytes, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer] | None:
-        """The answer to one row that memory has, and is not to be made anew: the quick way."""
+    def _quick(
+        self, key: bytes, batch: Batch, call: Call, loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Future[Answer] | None:
+        """The answer to one row that memory has and is not to be made anew, or nobody has or asks.
+
+        None when it is neither. Raises Overloaded.
+        """
         value = self._store.near(key)
-        outputs = None if value is None else self._values.one(value)
+        if value is None:
+            return None
+        if value is NOWHERE:
+            if call.deadline is not None or key in self._flights:
+                return None
+            answer: asyncio.Future[Answer] = loop.create_future()
+            run = Run(self, batch, call, {key: 0}, self._clock(), True, answer)
+            self._batcher.submit_for(run, batch, call)
+            self._flights[key] = run
+            return answer
+        outputs = self._values.one(value)
         if outputs is None:
             return None
-        answer: asyncio.Future[Answer] = loop.create_future()
+        answer = loop.create_future()
         if not self._hits:
             loop.call_soon(self._answer_hits)
         self._hits.append((answer, Answer(outputs, *self._version, _HIT)))
@@ -126,12 +141,13 @@ class Cached:
         more than a quick model does.
         """
         hits, self._hits = self._hits, []
+        told = CacheUsed(1, 0, 0, 0, self._mean_s, (0.0,), ())
         for future, answer in hits:
             if future.done():
                 self._drop(Dropped.CANCELLED)
                 continue
             if self._listener is not None:
-                self._listener.cache_used(self._hit_told)
+                self._listener.cache_used(told)
             future.set_result(answer)
 
     def _looked_up(self, waiter: Waiter, found: Found) -> None:
@@ -163,7 +179,7 @@ class Cached:
     def _refresh(self, waiter: Waiter, row: int) -> None:
         """Have a row run for nobody, before what is kept of it ends."""
         with suppress(Overloaded):  # then it runs when it is missed
-            self._run(None, waiter.batch.take([row]), waiter.call, {waiter.keys[row]: 0})
+            self._run(waiter.batch.take([row]), waiter.call, {waiter.keys[row]: 0}, kept=True)
 
     def _tell(
         self,
@@ -198,7 +214,7 @@ class Cached:
         if len(waiter.keys) == 1 and waiter.found[0] is None:  # quicker, and nearly every request
             (key,) = waiter.keys
             run = self._flights.get(key) if joins else None
-            if run is None or run.is_off:
+            if run is None or run.done():
                 self._run_for(waiter, {key: 0}, _FIRST)
             else:
                 waiter.wants(run, run.places[key], 0)
@@ -212,7 +228,7 @@ class Cached:
                 continue
             key = waiter.keys[row]
             run = self._flights.get(key) if joins else None
-            if run is not None and not run.is_off:
+            if run is not None and not run.done():
                 joined.append((run, run.places[key], row))
             elif key in places:
                 again.append((places[key], row))
@@ -229,33 +245,27 @@ class Cached:
         """Have these rows of a call run. Raises Overloaded."""
         batch = waiter.batch
         wanted = batch if len(rows) == batch.n_rows else batch.take(rows)
-        run = self._run(waiter, wanted, waiter.call, places)
-        waiter.pending.add(run)
-        waiter.wanted[run] = [Wanted(place, row) for place, row in enumerate(rows)]
-        waiter.ran += len(rows)
+        run = self._run(wanted, waiter.call, places, kept=bool(waiter.keys))
+        waiter.leads(run, rows)
         return run
 
-    def _run(
-        self, leader: Waiter | None, batch: Batch, call: Call, places: dict[bytes, int]
-    ) -> Run:
+    def _run(self, batch: Batch, call: Call, places: dict[bytes, int], *, kept: bool) -> Run:
         """Have rows run, on nobody's deadline. Raises Overloaded."""
         if call.deadline is not None:
             call = Call(call.request_id, None, call.traceparent)
-        asked = self._batcher.submit(batch, call)
-        kept = leader is None or bool(leader.keys)
-        waiters: dict[Waiter, None] = {} if leader is None else {leader: None}
-        run = Run(leader, places, self._clock(), kept, asked, waiters)
-        if run.kept:
+        run = Run(self, batch, call, places, self._clock(), kept)
+        self._batcher.submit_for(run, batch, call)
+        if kept:
             for key in places:
                 self._flights[key] = run
-        asked.add_done_callback(partial(self._came_back, run))
         return run
 
-    def _wait(self, waiter: Waiter, loop: asyncio.AbstractEventLoop) -> None:
+    def watch(self, waiter: Waiter) -> None:
+        """See to it when `waiter` leaves, or its deadline passes."""
         waiter.answer.add_done_callback(partial(self._left, waiter))
         deadline = waiter.call.deadline
         if deadline is not None:
-            waiter.alarm = loop.call_at(deadline, self._expire, waiter)
+            waiter.alarm = waiter.answer.get_loop().call_at(deadline, self._expire, waiter)
 
     def _left(self, waiter: Waiter, _: object) -> None:
         if waiter.pending or waiter.alarm is not None:
@@ -274,19 +284,29 @@ class Cached:
         if self._listener is not None:
             self._listener.dropped(why)
 
-    def _came_back(self, run: Run, _: object) -> None:
+    def off(self, run: Run) -> None:
+        """None may join `run` any more."""
         for key in run.places if run.kept else ():
             if self._flights.get(key) is run:
                 del self._flights[key]
-        error = run.asked.exception()
-        values: list[Value] = []
-        if error is None:
-            outputs = run.asked.result().outputs
-            share = _SHARE if self._mean_s else 1.0
-            self._mean_s += (self._clock() - run.began - self._mean_s) * share
-            self._hit_told = CacheUsed(1, 0, 0, 0, self._mean_s, (0.0,), ())
+
+    def left_alone(self, _: Run) -> None:
+        """Whoever wanted the one row of a run has left."""
+        self._drop(Dropped.CANCELLED)
+
+    def came_back(self, run: Run, outputs: Batch | None, error: Exception | None) -> None:
+        """Answer all who wait for `run`."""
+        self.off(run)
+        values: Sequence[Value] = ()
+        if outputs is not None:
+            took_s = self._clock() - run.began
+            self._mean_s += (took_s - self._mean_s) * (_SHARE if self._mean_s else 1.0)
             if run.kept:
                 values = self._keep(run, outputs)
+        lone = run.lone
+        if lone is not None:
+            self._answer_lone(run, lone, outputs, error)
+            return
         waiters, run.waiters = run.waiters, {}
         for waiter in waiters:
             waiter.pending.discard(run)
@@ -295,7 +315,7 @@ class Cached:
             if error is not None:
                 self._fail(waiter, run, error)
                 continue
-            if waiter.takes_all_of(outputs):
+            if outputs is not None and waiter.takes_all_of(outputs):
                 self._answer(waiter, outputs)
                 continue
             for place, row in waiter.wanted[run]:
@@ -304,27 +324,38 @@ class Cached:
                 self._finish(waiter)
         run.leader = None
 
-    def _keep(self, run: Run, outputs: Batch) -> list[Value]:
+    def _answer_lone(
+        self,
+        run: Run,
+        lone: asyncio.Future[Answer],
+        outputs: Batch | None,
+        error: Exception | None,
+    ) -> None:
+        """Answer the only one who waits for a run of one row."""
+        if outputs is not None:
+            lone.set_result(Answer(outputs, *self._version, _MISS))
+            if self._listener is not None:
+                self._tell(0, 0, 1, answered_s=(self._clock() - run.began,))
+        elif error is not None:
+            lone.set_exception(error)
+            self._tell(0, 0, 0, failed_s=(self._clock() - run.began,))
+
+    def _keep(self, run: Run, outputs: Batch) -> Sequence[Value]:
         """Keep the answers, and give them as values."""
         store, dtypes = self._store, self._values.dtypes_of(outputs)
-        values = [Value(dtypes, row) for row in outputs.plain_rows()]
         write, put = self._values.write, store.put
+        values = [Value(dtypes, row) for row in outputs.plain_rows()]
         for key, place in run.places.items():
             value = write(values[place])
             if value is not None:
                 put(key, value)
         if self._listener is not None:
-            self._listener.cache_held(self._held())
+            counts = self._store.counts
+            held = counts.since(self._told)
+            if held.evicted or held.rejected or held.unwritten:
+                self._told = replace(counts)
+            self._listener.cache_held(held)
         return values
-
-    def _held(self) -> CacheHeld:
-        now, before = self._store.counts, self._told
-        evicted = now.evicted - before.evicted
-        rejected = now.rejected - before.rejected
-        unwritten = now.unwritten - before.unwritten
-        if evicted or rejected or unwritten:
-            self._told = replace(now)
-        return CacheHeld(now.entries, now.n_bytes, evicted, rejected, unwritten)
 
     def _finish(self, waiter: Waiter) -> None:
         """Answer a call of which all rows are there."""
@@ -346,31 +377,20 @@ class Cached:
 
     def _answer(self, waiter: Waiter, outputs: Batch) -> None:
         """Answer a call."""
-        n_rows, ran = waiter.batch.n_rows, waiter.ran
-        joined = sum(map(len, waiter.wanted.values())) - ran
-        hits = n_rows - ran - joined
         took = (self._clock() - waiter.arrived,)
-        around = waiter.unasked or not waiter.keys
-        if n_rows == ran == 1 and not around and waiter.call.cache is CacheUse.USE:
-            status = _MISS
-        else:
-            status = CacheStatus(hits, joined, ran, waiter.call.cache, around)
+        status = waiter.status()
         waiter.answer.set_result(Answer(outputs, *self._version, status))
-        if not around:
-            self._tell(hits, joined, ran, answered_s=took)
+        if status.bypassed:
+            self._tell(0, 0, 0, bypassed=waiter.batch.n_rows, answered_s=took)
         else:
-            self._tell(0, 0, 0, bypassed=n_rows, answered_s=took)
+            self._tell(status.hits, status.joined, status.ran, answered_s=took)
 
-    def _fail(self, waiter: Waiter, run: Run, error: BaseException) -> None:
+    def _fail(self, waiter: Waiter, run: Run, error: Exception) -> None:
         """Tell a call that a run failed; of one that wants a part of its rows, these run again."""
         places = {wanted.place for wanted in waiter.wanted[run]}
         if waiter is not run.leader and len(places) < len(run.places):
             self._ask_again(waiter, [wanted.row for wanted in waiter.wanted.pop(run)])
             return
-        if waiter is not run.leader and isinstance(error, ForetellError):
-            own = copy(error)  # doors write on it which row it was
-            own.__cause__ = error.__cause__
-            error = own
-        waiter.answer.set_exception(error)
+        waiter.answer.set_exception(error if waiter is run.leader else one_s_own(error))
         waiter.leave()
         self._tell(0, 0, 0, failed_s=(self._clock() - waiter.arrived,))

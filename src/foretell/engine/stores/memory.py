@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from foretell.engine.stores.store import Counts, Found
+from foretell.engine.stores.store import NOWHERE, Counts, Found
 
 ENTRY_BYTES = 320
 """What an entry takes besides the bytes of its value: key, pair, time, place (measured)."""
@@ -63,9 +63,11 @@ class MemoryStore:
         return entry[0], left
 
     def near(self, key: bytes) -> bytes | None:
-        """The value of `key`, unless it ends soon."""
+        """The value of `key`, unless it ends soon; NOWHERE when there is none."""
         entry = self._entries.get(key)
-        if entry is None or entry[1] - self._clock() <= self._early_s:
+        if entry is None:
+            return NOWHERE
+        if entry[1] - self._clock() <= self._early_s:
             return None
         self._entries.move_to_end(key)
         return entry[0]

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import msgspec
 
+from foretell.engine.hooks import CacheHeld
+
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
@@ -57,6 +59,20 @@ class Counts:
     rejected: int = 0
     unwritten: int = 0
 
+    def since(self, before: Counts) -> CacheHeld:
+        """What there is, and what has happened since it was as `before`."""
+        return CacheHeld(
+            self.entries,
+            self.n_bytes,
+            self.evicted - before.evicted,
+            self.rejected - before.rejected,
+            self.unwritten - before.unwritten,
+        )
+
+
+NOWHERE = b""
+"""In place of a value: it is certain that there is none."""
+
 
 class Store(Protocol):
     """Where answers are kept. Nothing here raises: whatever fails, there is no value."""
@@ -72,7 +88,10 @@ class Store(Protocol):
         ...
 
     def near(self, key: bytes) -> bytes | None:
-        """The value of `key` where it can be had at once, and need not be made anew."""
+        """The value of `key` where it can be had at once, and need not be made anew.
+
+        NOWHERE when there is none; None when only `find` knows.
+        """
         ...
 
     def find(self, keys: Sequence[bytes]) -> Found | asyncio.Future[Found]:

@@ -32,7 +32,7 @@ class TieredStore:
 
     def near(self, key: bytes) -> bytes | None:
         """The value of `key` in memory."""
-        return self._front.near(key)
+        return self._front.near(key) or None
 
     def find(self, keys: Sequence[bytes]) -> Found | asyncio.Future[Found]:
         """The values of `keys`; those that memory has not are asked for behind it."""

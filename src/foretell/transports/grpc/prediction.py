@@ -5,6 +5,7 @@ Metadata `model-name` and `model-version` ask for another model than the default
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
 from foretell.codecs import messages
@@ -34,6 +35,7 @@ class PredictionService:
         self._dataplane = dataplane
         self._max_rows = max_rows
         self._known: dict[Target, _Asked] = {}
+        self._written: dict[tuple[str, str] | None, Features] = {}
         self._default = Target()
         self._health = messages.message("prediction.HealthResponse")
 
@@ -41,7 +43,10 @@ class PredictionService:
         """The methods by path."""
         return {
             f"/{SERVICE}/Predict": Unary(
-                messages.message("prediction.PredictRequest"), self._predict, unread=True
+                messages.message("prediction.PredictRequest"),
+                self._predict,
+                unread=True,
+                write=self._predicted,
             ),
             f"/{SERVICE}/BatchPredict": Unary(
                 messages.message("prediction.BatchPredictRequest"),
@@ -53,14 +58,16 @@ class PredictionService:
             ),
         }
 
-    async def _predict(self, payload: bytes, rpc: Rpc) -> bytes:
+    def _predict(self, payload: bytes, rpc: Rpc) -> Awaitable[Answer]:
         target, rpc.asked, features, inline = self._find(rpc)
         infer = self._dataplane.infer(target, features.read_one(payload), rpc.call)
-        answer: Answer = await (infer if inline else rpc.unless_gone(infer))
+        return infer if inline else rpc.unless_gone(infer)
+
+    def _predicted(self, answer: Answer, rpc: Rpc) -> bytes:
         if answer.cache is not None:
             rpc.tell_cache(answer)
         try:
-            return features.write_one(answer.outputs, answer.version)
+            return self._written[rpc.asked].write_one(answer.outputs, answer.version)
         except OverflowError as error:
             raise GrpcRefusal(Code.FAILED_PRECONDITION, str(error)) from None
 
@@ -76,10 +83,9 @@ class PredictionService:
 
     def _find(self, rpc: Rpc) -> _Asked:
         """The model that is asked. Raises NotFound, GrpcRefusal."""
-        name, version = rpc.told.get(b"model-name"), rpc.told.get(b"model-version")
-        target = self._default
-        if name or version:
-            target = Target(_word(name), _word(version))
+        told, target = rpc.told, self._default
+        if b"model-name" in told or b"model-version" in told:
+            target = Target(_word(told.get(b"model-name")), _word(told.get(b"model-version")))
         asked = self._known.get(target)
         if asked is None:
             loaded = self._dataplane.fleet.resolve(target)
@@ -90,9 +96,11 @@ class PredictionService:
                 features,
                 self._dataplane.runs_inline(target),
             )
+            self._written[asked.version] = features
             if features.refusal is None:
                 self._known[target] = asked
-        rpc.allow(asked.version[0])
+        if rpc.grant is not None:
+            rpc.allow(asked.version[0])
         if asked.features.refusal is not None:
             raise GrpcRefusal(Code.FAILED_PRECONDITION, asked.features.refusal)
         return asked

@@ -12,6 +12,9 @@ Payload = bytes | list[bytes | memoryview]
 FRAME = 5
 """So many bytes stand before each message."""
 
+HEADS = tuple(b"\0" + max(n - FRAME, 0).to_bytes(4, "big") for n in range(PACKET + 1))
+"""What a message that is not compressed begins with, by its length with these bytes."""
+
 _FLAGS = (b"\0", b"\1")
 _HEADERS = ((b"content-type", CONTENT_TYPE), (b"grpc-accept-encoding", ENCODINGS))
 _COMPRESSED = (b"grpc-encoding", b"gzip")
@@ -31,20 +34,21 @@ class Reply:
         self._started = False
         self.compress = False
 
-    async def only(self, payload: Payload, trailers: Trailers) -> None:
-        """All of the reply to a call that is answered by one message."""
-        send = self._send
-        body = await self._packed(payload) if self.compress else _frame(0, payload)
-        self._tell(trailers)
-        await send(self._start())
-        await send({"type": "http.response.body", "body": body})
-        await send({"type": "http.response.trailers", "headers": trailers})
+    def only(self, framed: bytes, trailers: Trailers) -> tuple[Message, Message, Message]:
+        """All of the reply to a call that is answered by one message, to be sent in this order."""
+        if self._replied is not None:
+            self._replied(0)
+        return (
+            self._start(),
+            {"type": "http.response.body", "body": framed},
+            {"type": "http.response.trailers", "headers": trailers},
+        )
 
     async def message(self, payload: bytes) -> None:
         """One message of several."""
         if not self._started:
             await self._send(self._start())
-        body = await self._packed(payload) if self.compress else _frame(0, payload)
+        body = await self.framed(payload) if self.compress else frame(0, payload)
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self, trailers: Trailers) -> None:
@@ -72,17 +76,20 @@ class Reply:
             "trailers": True,
         }
 
-    async def _packed(self, payload: Payload) -> bytes:
+    async def framed(self, payload: Payload) -> bytes:
         """A frame, compressed when it is longer than a packet."""
         if isinstance(payload, list):
             payload = b"".join(payload)
-        return _frame(1, await packed(payload)) if len(payload) > PACKET else _frame(0, payload)
+        return frame(1, await packed(payload)) if len(payload) > PACKET else frame(0, payload)
 
 
-def _frame(flag: int, payload: Payload) -> bytes:
+def frame(flag: int, payload: Payload) -> bytes:
+    """A message behind its five bytes."""
     if isinstance(payload, list):
         size = sum(map(len, payload))
         return b"".join((_FLAGS[flag], size.to_bytes(4, "big"), *payload))
+    if flag == 0 and len(payload) <= PACKET - FRAME:
+        return HEADS[len(payload) + FRAME] + payload
     return b"".join((_FLAGS[flag], len(payload).to_bytes(4, "big"), payload))
 
 

@@ -1,10 +1,11 @@
 """An rpc is one call over gRPC: who asks until when, and what goes out with the status."""
 
+import functools
 import logging
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from foretell.core.call import Answer, Call
 from foretell.errors import ForetellError
@@ -88,3 +89,46 @@ class Rpc:
         For when all of its messages have been read.
         """
         return await unless_gone(self.receive, work)
+
+
+class Begun:
+    """An event that has not come yet, to be awaited by the task that asked for it, at once."""
+
+    __slots__ = ("_first", "_steps")
+
+    def __init__(self, steps: Generator[Any, Any, Message], first: Any) -> None:
+        self._steps = steps
+        self._first = first
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        """Go on where `next_of` had to stop."""
+        steps, told = self._steps, self._first
+        while True:
+            try:
+                yield told
+            except BaseException as error:  # handed on: it is for who was stopped
+                throw = getattr(steps, "throw", None)  # a server's own futures may have none
+                if throw is None:
+                    raise
+                step: Callable[[], Any] = functools.partial(throw, error)
+            else:
+                step = steps.__next__
+            try:
+                told = step()
+            except StopIteration as ended:
+                event: Message = ended.value
+                return event
+
+
+def next_of(receive: Receive) -> Message | Begun:
+    """The next event when it is there, else what waits for it.
+
+    Nearly always it is there, and a limit of time, which costs as much as a quick model, needless.
+    """
+    steps: Any = receive().__await__()
+    try:
+        first = next(steps)
+    except StopIteration as ended:
+        event: Message = ended.value
+        return event
+    return Begun(steps, first)

@@ -36,8 +36,8 @@ from foretell.transports.grpc.errors import Code, GrpcRefusal, failure, too_larg
 from foretell.transports.grpc.gzipped import PACKET, unpacked
 from foretell.transports.grpc.leaving import Leaving, Stream, Streams, left, never
 from foretell.transports.grpc.overhead import LOOKED_AT_BYTES, weigh
-from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, Payload, Reply, refuse
-from foretell.transports.grpc.rpc import Rpc
+from foretell.transports.grpc.reply import CONTENT_TYPE, FRAME, HEADS, Payload, Reply, frame, refuse
+from foretell.transports.grpc.rpc import Begun, Rpc, next_of
 
 _log = logging.getLogger("foretell.grpc")
 _failures = Failures(_log)
@@ -51,11 +51,13 @@ class Unary:
     """A method that answers one message with one: its bytes, or all parts of them.
 
     `unread`: the request is handed on as bytes, too; DecodeError tells that it is none.
+    `write` makes the bytes of what was awaited: `answer` needs no coroutine of its own then.
     """
 
     request: Any
-    answer: Callable[[Any, Rpc], Awaitable[Payload]]
+    answer: Callable[[Any, Rpc], Awaitable[Any]]
     unread: bool = False
+    write: Callable[[Any, Rpc], Payload] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Wire:
         self._streams = Streams(leaving)
         self._bodies = bodies
         self._most = max_message_bytes
+        self._short = min(max_message_bytes + FRAME, PACKET)
         self._most_overhead = max_overhead_bytes
         self.table: dict[str, ASGIApp] = dict.fromkeys(methods, self)
 
@@ -98,18 +101,42 @@ class Wire:
         return scope["http_version"] == "2" and is_grpc(dict(scope["headers"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call, whatever happens."""
-        rpc = Rpc(headers_of(scope), receive, scope.get(GRANT))
-        reply = Reply(send, self._replied)
-        if not is_grpc(rpc.told) or scope["method"] != "POST":
+        """Answer one call, whatever happens.
+
+        A short plain message is read and answered here: a coroutine for each step would cost
+        more than the steps.
+        """
+        told = headers_of(scope)
+        rpc, reply = Rpc(told, receive, scope.get(GRANT)), Reply(send, self._replied)
+        if scope["method"] != "POST" or not is_grpc(told):
             self._tell(Code.UNKNOWN)  # as gRPC's own clients understand what is sent
             await refuse(send)
             return
         try:
-            method = self._method(scope, rpc)
-            reply.compress = rpc.compresses
+            method = self._methods.get(scope["path"])
+            if method is None or b"grpc-timeout" in told or b"grpc-encoding" in told:
+                method = self._method(scope, rpc)
+                reply.compress = rpc.compresses
             if isinstance(method, Unary):
-                await self._answer_one(method, rpc, reply)
+                message, timed = None, rpc.deadline is not None
+                first = next_of(receive) if timed else await receive()
+                events = [first]
+                body = b"" if isinstance(first, Begun) else first.get("body", b"")
+                if len(body) <= self._short and body.startswith(HEADS[len(body)]):
+                    if not _ends(first, beside=True):  # servers deliver the end apart
+                        events.append(next_of(receive) if timed else await receive())
+                    if _ends(events[-1], beside=len(events) == 1):
+                        message = self._read(method, body[FRAME:])
+                if message is None:
+                    message = await self._one_message(method, rpc, events)
+                try:
+                    answer = await method.answer(message, rpc)
+                except DecodeError:
+                    raise _malformed(method) from None
+                payload = answer if method.write is None else method.write(answer, rpc)
+                body = await reply.framed(payload) if reply.compress else frame(0, payload)
+                for part in reply.only(body, rpc.trailers):
+                    await send(part)
             else:
                 await self._answer_many(method, rpc, reply)
         except ClientGone:
@@ -121,13 +148,7 @@ class Wire:
             rpc.log(error)
             await reply.end(failure(error, rpc.request_id))
         except Exception:  # noqa: BLE001 - the outermost frame: a status is due whatever broke
-            fields = {"request_id": rpc.request_id, **trace_fields(rpc.told.get(b"traceparent"))}
-            _log.exception("request %s failed", rpc.request_id, extra=fields)
-            refusal = GrpcRefusal(
-                Code.INTERNAL,
-                f"the server failed; its log has the details under request {rpc.request_id}",
-            )
-            await reply.end(failure(refusal, rpc.request_id))
+            await reply.end(failure(_broken(rpc), rpc.request_id))
         finally:
             if rpc.held is not None:
                 rpc.held.free_all()
@@ -171,13 +192,17 @@ class Wire:
             )
         return method
 
-    async def _answer_one(self, method: Unary, rpc: Rpc, reply: Reply) -> None:
+    async def _one_message(self, method: Unary, rpc: Rpc, events: list[Message | Begun]) -> Any:
+        """The message of a call with one, of which `events` were read.
+
+        Raises what `_whole` does, DeadlineExceeded, GrpcRefusal.
+        """
         if rpc.deadline is None:
-            head, payload = await self._whole(rpc)
+            head, payload = await self._whole(rpc, events)
         else:
             try:
                 async with asyncio.timeout_at(_on_the_loop(rpc.deadline)):
-                    head, payload = await self._whole(rpc)
+                    head, payload = await self._whole(rpc, events)
             except TimeoutError:
                 raise DeadlineExceeded("the deadline passed before the message came") from None
         if len(head) == FRAME and len(payload) == int.from_bytes(head[1:], "big"):
@@ -187,31 +212,27 @@ class Wire:
                     self._hold(rpc, len(payload))
             if len(payload) > LOOKED_AT_BYTES:
                 await weigh(payload, method.request, self._most_overhead)
-            message = self._read(method, payload)
-            payload = b""  # the message has all of it
-        else:
-            first = {"type": "http.request", "body": head + payload}
-            with HeldInTurn(self._bodies) as held:
-                stream = Stream(held, None)
-                incoming = self._incoming(method, rpc, stream, first)
-                message = await anext(incoming, None)
-                if message is None or await anext(incoming, None) is not None:
-                    raise _not_one()
-        try:
-            answer = await method.answer(message, rpc)
-        except DecodeError:
-            raise _malformed(method) from None
-        await reply.only(answer, rpc.trailers)
+            return self._read(method, payload)
+        first = {"type": "http.request", "body": head + payload}
+        with HeldInTurn(self._bodies) as held:
+            stream = Stream(held, None)
+            incoming = self._incoming(method, rpc, stream, first)
+            message = await anext(incoming, None)
+            if message is None or await anext(incoming, None) is not None:
+                raise _not_one()
+        return message
 
-    async def _whole(self, rpc: Rpc) -> tuple[bytes, bytes]:
-        """The body of a call with one message: what frames it, and the rest; its end comes apart.
+    async def _whole(self, rpc: Rpc, events: list[Message | Begun]) -> tuple[bytes, bytes]:
+        """The body of a call with one message: what frames it, and the rest.
 
-        Raises TooLarge, Overloaded, ClientGone.
+        `events` are those that were read before. Raises TooLarge, Overloaded, ClientGone.
         """
         parts: list[bytes] = []
         size, held, more = 0, 0, True
         while more:
-            event = await rpc.receive()
+            event = events.pop(0) if events else await rpc.receive()
+            if isinstance(event, Begun):
+                event = await event
             if event["type"] == "http.disconnect":
                 raise ClientGone
             part = event.get("body")
@@ -322,6 +343,13 @@ def is_grpc(told: Told) -> bool:
     return kind == CONTENT_TYPE or kind.startswith((CONTENT_TYPE + b"+", CONTENT_TYPE + b";"))
 
 
+def _ends(event: Message | Begun, *, beside: bool) -> bool:
+    """Whether this event ends its request; `beside`: it may bring a body, too."""
+    if isinstance(event, Begun) or event["type"] != "http.request" or event.get("more_body"):
+        return False
+    return beside or not event.get("body")
+
+
 def _seconds(timeout: bytes) -> float:
     digits, unit = timeout[:-1], _UNITS.get(timeout[-1:])
     if unit is None or not digits.isdigit() or len(digits) > _MOST_TIMEOUT_DIGITS:
@@ -342,6 +370,16 @@ async def _closed(answers: AsyncIterator[bytes]) -> None:
     close = getattr(answers, "aclose", None)
     if close is not None:
         await close()
+
+
+def _broken(rpc: Rpc) -> GrpcRefusal:
+    """What is told of a failure of the server's own, of which the log gets the details."""
+    fields = {"request_id": rpc.request_id, **trace_fields(rpc.told.get(b"traceparent"))}
+    _log.exception("request %s failed", rpc.request_id, extra=fields)
+    return GrpcRefusal(
+        Code.INTERNAL,
+        f"the server failed; its log has the details under request {rpc.request_id}",
+    )
 
 
 def _not_one() -> GrpcRefusal:

@@ -14,6 +14,7 @@ from foretell.core.batch import Batch
 from foretell.engine.executors import Executor, Outcome, ProcessDied
 from foretell.transports.stream.message import Message
 from foretell.transports.stream.scoring import Scored, Scorer
+from foretell.transports.stream.windows.past import Past
 
 _log = logging.getLogger("foretell.stream")
 _LEAST_S, _MOST_S = 0.1, 5.0
@@ -23,29 +24,46 @@ _KEPT_S = 30.0
 class Careful:
     """Scores messages for the first time here, and later ones in a process that `start` makes."""
 
-    def __init__(self, scorer: Scorer, start: Callable[[], Executor], attempts: int) -> None:
-        self._scorer, self._start, self._attempts = scorer, start, attempts
+    def __init__(
+        self,
+        scorer: Scorer,
+        start: Callable[[], Executor],
+        attempts: int,
+        past: Past | None = None,
+    ) -> None:
+        self._scorer, self._start, self._attempts, self._past = scorer, start, attempts, past
         self._process: Executor | None = None
         self._used_at = 0.0
 
     async def score(self, messages: Sequence[Message]) -> Scored:
-        """As `Scorer.score`, but that no message can end this process twice."""
+        """As `Scorer.score`, but that no message can end this process twice.
+
+        Raises StoreFailed when what came before cannot be recalled.
+        """
+        here, rows = self._scorer.outcomes, self._scorer.decoded(messages)
+        if self._past is not None:
+            await self._past.recall(rows)
+        read = self._scorer.read(rows, self._past)
         if all(message.deliveries < 2 for message in messages):
             if self._process is not None and time.monotonic() > self._used_at + _KEPT_S:
                 self.close()
-            return self._scorer.score(messages)
-        read = self._scorer.read(messages)
+            return self._scorer.records(read, [(one, 1) for one in here(read.batches)])
         told: list[tuple[Outcome, int] | None] = [None] * len(read.batches)
         before = [message.deliveries > 1 for message in read.well]
         suspects = [place for place, one in enumerate(before) if one]
         others = [place for place, one in enumerate(before) if not one]
         apart = await self._apart([read.batches[place] for place in suspects])
-        here = self._scorer.outcomes([read.batches[place] for place in others])
+        own = here([read.batches[place] for place in others])
         for place, one in zip(suspects, apart, strict=True):
             told[place] = one
-        for place, outcome in zip(others, here, strict=True):
+        for place, outcome in zip(others, own, strict=True):
             told[place] = (outcome, 1)
         return self._scorer.records(read, [one for one in told if one is not None])
+
+    async def keep(self) -> None:
+        """Results are out: what has happened is kept for the next ones. Raises StoreFailed."""
+        if self._past is not None:
+            await self._past.keep()
 
     async def _apart(self, batches: Sequence[Batch]) -> list[tuple[Outcome, int]]:
         if not batches:

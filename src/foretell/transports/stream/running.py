@@ -51,6 +51,7 @@ async def run(
                 await sink.publish(scored.results)
             if scored.dead:
                 await dead.publish(scored.dead)
+            await scorer.keep()
             await source.acknowledge(messages)
             report.consumed += len(messages)
             report.published += len(scored.results)

@@ -24,8 +24,9 @@ from foretell.engine.executors.inline import InlineExecutor
 from foretell.engine.fleet import Loaded
 from foretell.errors import BadSettings, ForetellError, InvalidInput, ModelFailed
 from foretell.transports.stream.condition import Condition
-from foretell.transports.stream.formats import Formats
+from foretell.transports.stream.formats import Formats, Row
 from foretell.transports.stream.message import Message, Record, Told
+from foretell.transports.stream.windows.past import Past
 
 _TAKEN = {"id", "prediction", "probability", "outputs", "model_version"}
 
@@ -93,26 +94,42 @@ class Scorer:
 
     def score(self, messages: Sequence[Message]) -> Scored:
         """A record for each of `messages`, but those that nobody wants; all are scored here."""
-        read = self.read(messages)
+        read = self.read(self.decoded(messages))
         return self.records(read, [(one, 1) for one in self.outcomes(read.batches)])
 
-    def read(self, messages: Sequence[Message]) -> Read:
-        """What of `messages` can be scored, and what is wrong with the others."""
+    def decoded(self, messages: Sequence[Message]) -> list[Row]:
+        """The rows of `messages`, in their order."""
+        return [row for message in messages for row in self._formats.rows(message)]
+
+    def read(self, rows: Sequence[Row], past: Past | None = None) -> Read:
+        """What of `rows` can be scored, and what is wrong with the others.
+
+        `past`, which has recalled these, fills in what they lack.
+        """
         taken: list[tuple[Message, Told | ForetellError]] = []
         batches: list[Batch] = []
-        for message in messages:
-            for one, told in self._formats.rows(message):
-                if isinstance(told, ForetellError):
-                    taken.append((one, told))
-                    continue
-                try:
-                    row = self._codec.accept_told(told)
-                except InvalidInput as error:
-                    taken.append((one, error))
-                else:
-                    taken.append((one, told))
-                    batches.append(Batch(self._signature.inputs, 1, (row,)))
+        for message, told in rows:
+            if isinstance(told, ForetellError):
+                taken.append((message, told))
+                continue
+            try:
+                whole, row = self._accepted(message, told, past)
+            except InvalidInput as error:
+                taken.append((message, error))
+            else:
+                taken.append((message, whole))
+                batches.append(Batch(self._signature.inputs, 1, (row,)))
         return Read(taken, batches)
+
+    def _accepted(
+        self, message: Message, told: Told, past: Past | None
+    ) -> tuple[Told, tuple[Any, ...]]:
+        if past is None:
+            return told, self._codec.accept_told(told)
+        told, event = past.filled(message, told)
+        row = self._codec.accept_told(told)
+        past.happened(message, told, event)
+        return told, row
 
     def outcomes(self, batches: Sequence[Batch]) -> list[Outcome]:
         """One for each of `batches`, scored together, in this process."""

@@ -25,7 +25,7 @@ _OPTIONS = {"group": "foretell", "claim_s": "30", "consumer": ""}
 Came = TypeVar("Came")
 
 
-class _Connection:
+class Connection:
     """Commands to one server; while it is away, they wait."""
 
     def __init__(self, place: Place) -> None:
@@ -66,7 +66,7 @@ class RedisSource:
     """A consumer of a group."""
 
     def __init__(self, place: Place) -> None:
-        self._connection = _Connection(place)
+        self._connection = Connection(place)
         self._client = self._connection.client
         self._stream, self._group = place.name, place.options["group"]
         self._claim_s = place.seconds("claim_s")
@@ -153,7 +153,7 @@ class RedisSink:
     """Entries with the fields `data` and `id`, perhaps `key`, and one for each header."""
 
     def __init__(self, place: Place) -> None:
-        self._connection = _Connection(place)
+        self._connection = Connection(place)
         self._stream = place.name
 
     async def publish(self, records: Sequence[Record]) -> None:

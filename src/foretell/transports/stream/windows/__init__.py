@@ -1,0 +1,1 @@
+"""What a stream remembers of each key, and where it is kept."""
