@@ -23,6 +23,7 @@ from benchmarks.model_alone import TENSOR_BYTES
 from benchmarks.servers import Site
 
 ONE_ROW = "one-row"
+CHANNEL_LOAD = "one row, 32 at once, one channel"
 COMPARED = ("floor", "usual recipe", "foretell")
 
 
@@ -160,6 +161,14 @@ def one_row_both_ways(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
     return [replace(over_http, name=GRPC_LOAD), call]
 
 
+def _one_row_all_ways(site: Site, connections: Sequence[int], seconds: int) -> list[Load]:
+    """The same, and 32 calls on one connection, each with a deadline, as gRPC's clients send."""
+    over_http, call = one_row_both_ways(site, connections, seconds)
+    headers = {**GRPC_HEADERS, "grpc-timeout": "5S", "grpc-accept-encoding": "identity,gzip"}
+    channel = replace(call, name=CHANNEL_LOAD, connections=1, streams=32, headers=headers)
+    return [over_http, call, channel]
+
+
 def _tensors(site: Site, _: Sequence[int], seconds: int) -> list[Load]:
     """Customers in one tensor of 1 MiB, as the Open Inference Protocol has it."""
     customers, _labels = synthetic_customers(TENSOR_BYTES // 16, seed=9)
@@ -247,7 +256,8 @@ SCENARIOS = (
         "`benchmarks/grpcio_server.py`, as grpcio's documentation writes them: the same messages, "
         "made from the published `prediction.proto`, and the same ONNX file. The echo is "
         "`benchmarks/echo.py`, which does nothing: what the server that Foretell runs on costs "
-        "for a request of either protocol.",
+        "for a request of either protocol. One channel: all 32 calls on one connection, each with "
+        "a deadline, as gRPC's own clients send them.",
         (
             "floor",
             "foretell over REST",
@@ -259,7 +269,7 @@ SCENARIOS = (
         ),
         GRPC_RATIOS,
         boosted,
-        one_row_both_ways,
+        _one_row_all_ways,
     ),
     Scenario(
         "tensors",

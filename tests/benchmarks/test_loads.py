@@ -216,4 +216,4 @@ def test_every_server_of_the_gRPC_scenarios_gives_the_right_answer(  # noqa: N80
                 if load.protocol in server.speaks:
                     check_answer(server, load)
                     asked += 1
-    assert asked == {"grpc": 6, "tensors": 4}[name]
+    assert asked == {"grpc": 10, "tensors": 4}[name]

@@ -18,7 +18,7 @@ from foretell.core.planner import BatchLimits
 from foretell.engine.batcher import Batcher
 from foretell.engine.executors import Predict
 from foretell.engine.executors.inline import InlineExecutor
-from foretell.errors import ModelFailed
+from foretell.errors import DeadlineExceeded, ModelFailed
 
 CALL = Call("")
 FIELDS = (Field("x", Datatype.FP64),)
@@ -194,3 +194,30 @@ def test_parts_of_one_request_whose_answers_do_not_fit_together_fail_it() -> Non
     apart, whole = asyncio.run(scene())
     assert isinstance(apart, ModelFailed)
     assert whole == [[1.0, 1.0, 1.0]]
+
+
+def test_a_timer_is_armed_only_for_a_deadline_that_outlives_its_turn() -> None:
+    async def scene() -> list[tuple[int, list[Any]]]:
+        loop, found = asyncio.get_running_loop(), []
+        armed: list[float] = []
+        call_at = loop.call_at
+
+        def counting(when: float, *told: Any, **more: Any) -> asyncio.TimerHandle:
+            armed.append(when)
+            return call_at(when, *told, **more)
+
+        loop.call_at = counting  # type: ignore[method-assign, assignment]
+        for limits, deadline in (
+            (BatchLimits(), loop.time() + 60),
+            (BatchLimits(max_wait_s=60), loop.time() + 0.01),
+        ):
+            armed.clear()
+            batcher = batcher_of(Doubling(), limits)
+            answers = await gathered(batcher.submit(of(1.0), Call("", deadline)))
+            found.append((armed.count(deadline), answers))
+        return found
+
+    (at_once, late) = asyncio.run(scene())
+    assert at_once == (0, [[2.0]])
+    assert late[0] == 1
+    assert isinstance(late[1][0], DeadlineExceeded)

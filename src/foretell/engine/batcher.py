@@ -1,10 +1,12 @@
 """A batcher drives one model's planner with the event loop: many requests, one prediction.
 
 A request that finds the model free joins those that arrived in the same turn of the loop,
-and runs at the turn's end: no timer is armed unless a deadline or `max_wait_s` asks for one.
+and runs at the turn's end: no timer is armed unless `max_wait_s` asks for one, or a deadline of
+what that turn has not answered.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -106,6 +108,7 @@ class Batcher:
             _limited(limits, executor.most_rows), places=executor.places
         )
         self._scheduled = False
+        self._dated: list[_Request] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -143,10 +146,8 @@ class Batcher:
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._turn, loop)
-        deadline = call.deadline
-        if deadline is not None:
-            alarm = loop.call_at(deadline, self._expire, request)
-            answer.add_done_callback(lambda _: alarm.cancel())
+        if call.deadline is not None:
+            self._dated.append(request)
 
     def _drop(self, why: Dropped) -> None:
         if self._listener is not None:
@@ -188,7 +189,18 @@ class Batcher:
         if parts:
             self._tell_waiting()
             self._start(parts, now, loop)
+        if self._dated:
+            self._watch_deadlines(loop)
         self._schedule(loop)
+
+    def _watch_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Arm a timer for each request with a deadline that this turn has not answered."""
+        dated, self._dated = self._dated, []
+        for request in dated:
+            deadline, answer = request.call.deadline, request.answer
+            if deadline is not None and not answer.done():
+                alarm = loop.call_at(deadline, self._expire, request)
+                answer.add_done_callback(functools.partial(_silence, alarm))
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         due = self._planner.due_at()
@@ -312,3 +324,7 @@ def _limited(limits: BatchLimits, most_rows: int | None) -> BatchLimits:
     batch = min(limits.max_batch_rows, most_rows)
     part = min(limits.max_part_rows or batch, most_rows)
     return replace(limits, max_batch_rows=batch, max_part_rows=part)
+
+
+def _silence(alarm: asyncio.TimerHandle, _: object) -> None:
+    alarm.cancel()
