@@ -15,7 +15,15 @@ KINDS = {
     "mqtt": "foretell.transports.stream.brokers.mqtt",
     "nats": "foretell.transports.stream.brokers.nats_jetstream",
 }
-"""Where `source_of(place)` and `sink_of(place)` of a kind are; `-` and `stderr` are files, too."""
+"""Where `source_of(url)` and `sink_of(url)` of a kind are; `-` and `stderr` are files, too."""
+
+_PLAIN = {
+    "amqps": "amqp",
+    "kafka+ssl": "kafka",
+    "mqtts": "mqtt",
+    "nats+tls": "nats",
+    "rediss": "redis",
+}
 
 KNOWN = (
     "kafka://HOST:PORT/TOPIC, nats://HOST:PORT/SUBJECT, amqp://HOST:PORT/QUEUE, "
@@ -36,7 +44,8 @@ def sink_of(url: str, flag: str) -> Sink:
 
 
 def _opener(url: str, flag: str, name: str) -> Any:
-    kind, colon, place = url.partition(":")
+    scheme, colon, place = url.partition(":")
+    kind = _PLAIN.get(scheme, scheme)
     if url == "-" or (url == "stderr" and name == "sink_of"):
         kind, place = "file", url
     elif not colon or kind not in KINDS or not place:
@@ -46,4 +55,4 @@ def _opener(url: str, flag: str, name: str) -> Any:
         place = place.removeprefix("//")
         place = f"./{place}" if place in ("-", "stderr") else place
     opener: Callable[[str], Any] = getattr(import_module(KINDS[kind]), name)
-    return opener(place)
+    return opener(place if kind == "file" else url)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from foretell.errors import BadSettings, MissingExtra, StoreFailed
 from foretell.transports.stream.brokers.places import Place, placed
+from foretell.transports.stream.brokers.tls import refusal
 from foretell.transports.stream.brokers.waiting import Outage, Taking
 from foretell.transports.stream.message import ID_HEADER, MOST_ROWS, Message, Record
 
@@ -50,8 +51,17 @@ class _Client:
             "logger": _QUIET,
             "reconnect.backoff.max.ms": 2000,
         }
+        if place.tls is not None:
+            place.tls.context()  # says what is wrong with a file
+            self.settings["security.protocol"] = "ssl"
+            names = {"ca": "ssl.ca.location", "cert": "ssl.certificate.location"}
+            names["key"] = "ssl.key.location"
+            told = place.tls._asdict()
+            told["key"] = told["key"] or told["cert"]  # one file may have both
+            self.settings |= {names[name]: file for name, file in told.items() if file}
         if place.user is not None:
-            self.settings |= {"security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN"}
+            security = "sasl_plaintext" if place.tls is None else "sasl_ssl"
+            self.settings |= {"security.protocol": security, "sasl.mechanism": "PLAIN"}
             self.settings |= {"sasl.username": place.user, "sasl.password": place.password or ""}
         self.settings |= {name: told for name, told in place.options.items() if "." in name}
 
@@ -79,6 +89,8 @@ class _Client:
         """Whether it is an outage: what librdkafka itself met, or what a broker says of itself."""
         codes = self.codes
         if error.code() < 0:
+            if refusal(error.str()):
+                return False
             return error.code() not in (codes._AUTHENTICATION, codes._SSL, codes._INVALID_ARG)
         return error.code() in (
             *(codes.UNKNOWN_TOPIC_OR_PART, codes.LEADER_NOT_AVAILABLE),
@@ -93,7 +105,7 @@ class _Client:
         """Raises StoreFailed when the broker has said that it will not do."""
         error = self.refused or self.broken
         if error is not None:
-            raise StoreFailed(f"Kafka refuses: {error.str()}")
+            raise StoreFailed(f"Kafka refuses: {refusal(error.str()) or error.str()}")
 
     def close(self) -> None:
         """The thread ends."""
@@ -321,7 +333,8 @@ class KafkaSink:
                 return
             error = client.refused or client.broken or failed[0]
             if client.refused or error.code() in self._refusals:
-                raise StoreFailed(f"Kafka does not take a record: {error.str()}")
+                why = refusal(error.str()) or error.str()
+                raise StoreFailed(f"Kafka does not take a record: {why}")
             await client.outage.sit_out(error.str())
             # what the broker knew of this producer is gone: another one sends all again, in order
             client.broken, self._producer = None, self._made()
@@ -357,11 +370,11 @@ class KafkaSink:
         self._client.close()
 
 
-def source_of(place: str) -> KafkaSource:
-    """The topic at `place` (//HOST:PORT/TOPIC?group=G). Raises BadSettings, MissingExtra."""
-    return KafkaSource(placed(place, _KNOWN, _EXAMPLE, free="."))
+def source_of(url: str) -> KafkaSource:
+    """The topic at `url` (…//HOST:PORT/TOPIC?group=G). Raises BadSettings, MissingExtra."""
+    return KafkaSource(placed(url, _KNOWN, _EXAMPLE, free="."))
 
 
-def sink_of(place: str) -> KafkaSink:
-    """The topic at `place`. Raises BadSettings, MissingExtra."""
-    return KafkaSink(placed(place, _KNOWN, _EXAMPLE, free="."))
+def sink_of(url: str) -> KafkaSink:
+    """The topic at `url`. Raises BadSettings, MissingExtra."""
+    return KafkaSink(placed(url, _KNOWN, _EXAMPLE, free="."))

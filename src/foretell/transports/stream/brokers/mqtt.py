@@ -7,12 +7,14 @@ is connected again, first and in order. So a client keeps its name.
 import asyncio
 import hashlib
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from foretell.errors import BadSettings, MissingExtra, StoreFailed
 from foretell.transports.stream.brokers.places import Place, placed
+from foretell.transports.stream.brokers.tls import refusal
 from foretell.transports.stream.brokers.waiting import Outage, Taking
 from foretell.transports.stream.message import (
     ID_HEADER,
@@ -52,6 +54,10 @@ class _Client:
         )
         if place.user is not None:
             self.paho.username_pw_set(place.user, place.password)
+        self._last = ""  # what went wrong, of which paho's callbacks say nothing
+        if place.tls is not None:
+            self.paho.tls_set_context(place.tls.context())
+            self.paho.on_log = self._on_log
         self.paho.reconnect_delay_set(1, 5)
         self.paho.max_inflight_messages_set(0)  # what the broker takes is kept to by the sink
         self.paho.on_connect = self._on_connect
@@ -60,7 +66,7 @@ class _Client:
         told = self.properties("CONNECT", SessionExpiryInterval=session_s, ReceiveMaximum=MOST_ROWS)
         self.paho.connect_async(
             host or place.server,
-            int(port) if host else 1883,
+            int(port) if host else 1883 if place.tls is None else 8883,
             clean_start=session_s == 0,
             properties=told,
         )
@@ -90,25 +96,36 @@ class _Client:
         else:
             self.most = min(MOST_ROWS, getattr(told, "ReceiveMaximum", MOST_ROWS))
             self.connected, self.connections = True, self.connections + 1
+            self.paho.on_log = None  # it costs something for each message
             if self.ready is not None:
                 self.ready()
             self.loop.call_soon_threadsafe(self.outage.over)
         self.wake()
 
     def _on_connect_fail(self, *_: Any) -> None:
-        self.loop.call_soon_threadsafe(self.outage.noticed, "it cannot be reached")
+        self._unreached(sys.exception() or "it cannot be reached")
+
+    def _on_log(self, _: Any, __: Any, level: int, text: str) -> None:
+        if "socket" in text:
+            self._last = text
+
+    def _unreached(self, error: object) -> None:
+        if why := refusal(error) or refusal(self._last):
+            self.refused = why
+        else:
+            self.loop.call_soon_threadsafe(self.outage.noticed, error)
+        self.wake()
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, reason: Any, ____: Any) -> None:
         self.connected = False
         if str(reason) == "Session taken over":
             self.refused = "another process has this name; give each one its own, as in ?client="
-        self.loop.call_soon_threadsafe(self.outage.noticed, reason)
-        self.wake()
+        self._unreached(reason)
 
     async def change(self, within: float | None = None) -> bool:
         """Wait until something happens. Raises StoreFailed when the broker refuses."""
         if self.refused:
-            raise StoreFailed(f"MQTT: {self.refused}")
+            raise StoreFailed(f"{self.outage.broker} refuses: {self.refused}")
         try:
             await asyncio.wait_for(self.changed.wait(), within)
         except TimeoutError:
@@ -219,6 +236,8 @@ class MqttSink:
     def __init__(self, place: Place) -> None:
         if "+" in place.name or "#" in place.name:
             raise BadSettings(f"{place.name} is a filter; name one topic to publish to")
+        if place.tls is not None:
+            place.tls.context()  # what cannot be used is said now
         self._place = place
         self._client: _Client | None = None
         self._waited: set[int] = set()
@@ -274,11 +293,11 @@ class MqttSink:
             await self._client.close()
 
 
-def source_of(place: str) -> MqttSource:
-    """The topic at `place` (//HOST:PORT/TOPIC?group=G). Raises BadSettings, MissingExtra."""
-    return MqttSource(placed(place, _OPTIONS, _EXAMPLE))
+def source_of(url: str) -> MqttSource:
+    """The topic at `url` (…//HOST:PORT/TOPIC?group=G). Raises BadSettings, MissingExtra."""
+    return MqttSource(placed(url, _OPTIONS, _EXAMPLE))
 
 
-def sink_of(place: str) -> MqttSink:
-    """The topic at `place`. Raises BadSettings, MissingExtra."""
-    return MqttSink(placed(place, _OPTIONS, _EXAMPLE))
+def sink_of(url: str) -> MqttSink:
+    """The topic at `url`. Raises BadSettings, MissingExtra."""
+    return MqttSink(placed(url, _OPTIONS, _EXAMPLE))

@@ -7,11 +7,14 @@ when it is done. What a killed process had comes again when the time to acknowle
 import asyncio
 import contextlib
 import json
+import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from foretell.errors import MissingExtra, StoreFailed
 from foretell.transports.stream.brokers.places import Place, placed
+from foretell.transports.stream.brokers.tls import refusal
 from foretell.transports.stream.brokers.waiting import Outage, Taking
 from foretell.transports.stream.message import (
     ID_HEADER,
@@ -31,6 +34,11 @@ _MOST_PENDING = 16 * MOST_ROWS
 Came = TypeVar("Came")
 
 
+def _is_of_use(told: logging.LogRecord) -> bool:
+    """What asyncio says each time that a connection of nats-py over TLS ends is not."""
+    return "eof_received() has no effect" not in str(told.msg)
+
+
 class _Connection:
     """A connection that is made when it is first needed, and made again when it breaks."""
 
@@ -43,19 +51,21 @@ class _Connection:
         self._place = place
         self.outage = Outage(f"NATS at {place.server}")
         self._client: Any = None
-        self._refused = asyncio.Event()
+        self._tls = None if place.tls is None else place.tls.context()
+        self._refused, self._why = asyncio.Event(), " the user or the password"
         self.breaks = 0
 
     async def client(self) -> Any:
         """The client, connected at least once. Raises StoreFailed."""
         if self._client is None:
-            made = self._nats.NATS()
+            made = self._nats.NATS() if self._tls is None else self._secure()
             connecting = asyncio.ensure_future(
                 made.connect(
                     f"nats://{self._place.server}",
                     name="foretell",
                     user=self._place.user,
                     password=self._place.password,
+                    tls=self._tls,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.25,
                     connect_timeout=2,
@@ -77,8 +87,23 @@ class _Connection:
             self._client = made
         return self._client
 
+    def _secure(self) -> Any:
+        """A client that says nothing in clear: nats-py goes without TLS where a server has none."""
+
+        class Secure(self._nats.NATS):  # type: ignore[name-defined, misc]  # known at run time
+            async def _process_info(self, info: Any, initial_connection: bool = False) -> None:
+                if initial_connection and not info.get("tls_required"):
+                    raise ssl.SSLError("WRONG_VERSION_NUMBER")
+                await super()._process_info(info, initial_connection)
+
+        logging.getLogger("asyncio").addFilter(_is_of_use)
+        return Secure()
+
     async def _failed(self, error: Exception) -> None:
-        if "uthorization" in str(error) or "uthentication" in str(error):
+        if why := refusal(error):
+            self._why = f": {why}"
+            self._refused.set()
+        elif "uthorization" in str(error) or "uthentication" in str(error):
             self._refused.set()
         else:
             self.outage.noticed(error)
@@ -92,7 +117,7 @@ class _Connection:
     def check(self) -> None:
         """Raises StoreFailed when the server has said that it will not do."""
         if self._refused.is_set():
-            raise StoreFailed(f"NATS at {self._place.server} refuses the user or the password")
+            raise StoreFailed(f"NATS at {self._place.server} refuses{self._why}")
 
     async def tried(self, command: Callable[[Any], Awaitable[Came]]) -> Came:
         """What `command` gives of a client, however long the server is away. Raises StoreFailed."""
@@ -282,11 +307,11 @@ class NatsSink:
         await self._connection.close()
 
 
-def source_of(place: str) -> NatsSource:
-    """The subject at `place` (//HOST:PORT/SUBJECT?durable=D). Raises BadSettings, MissingExtra."""
-    return NatsSource(placed(place, _OPTIONS, _EXAMPLE))
+def source_of(url: str) -> NatsSource:
+    """The subject at `url` (…//HOST:PORT/SUBJECT?durable=D). Raises BadSettings, MissingExtra."""
+    return NatsSource(placed(url, _OPTIONS, _EXAMPLE))
 
 
-def sink_of(place: str) -> NatsSink:
-    """The subject at `place`. Raises BadSettings, MissingExtra."""
-    return NatsSink(placed(place, _OPTIONS, _EXAMPLE))
+def sink_of(url: str) -> NatsSink:
+    """The subject at `url`. Raises BadSettings, MissingExtra."""
+    return NatsSink(placed(url, _OPTIONS, _EXAMPLE))

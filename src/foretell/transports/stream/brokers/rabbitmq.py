@@ -40,6 +40,7 @@ class _Connection:
         self.away = (aio_pika.exceptions.AMQPError, TimeoutError, OSError, RuntimeError)
         self.outage = Outage(f"RabbitMQ at {place.server}")
         self._place = place
+        self._tls = None if place.tls is None else place.tls.context()
         self._connection: Any = None
         self.channel: Any = None
         self.queue: Any = None
@@ -58,10 +59,12 @@ class _Connection:
             try:
                 self._connection = await self.pika.connect(
                     host=host or self._place.server,
-                    port=int(port) if host else 5672,
+                    port=int(port) if host else 5672 if self._tls is None else 5671,
                     login=self._place.user or "guest",
                     password=self._place.password or "guest",
                     virtualhost=self._place.options["vhost"],
+                    ssl=self._tls is not None,
+                    ssl_context=self._tls,
                     timeout=_ANSWER_S,
                 )
                 await self._declared()
@@ -237,14 +240,14 @@ class RabbitSink:
         await self._connection.close()
 
 
-def source_of(place: str) -> RabbitSource:
-    """The queue at `place` (//USER:PASSWORD@HOST:PORT/QUEUE). Raises BadSettings, MissingExtra."""
-    return RabbitSource(placed(place, _OPTIONS, _EXAMPLE))
+def source_of(url: str) -> RabbitSource:
+    """The queue at `url` (…//USER:PASSWORD@HOST:PORT/QUEUE). Raises BadSettings, MissingExtra."""
+    return RabbitSource(placed(url, _OPTIONS, _EXAMPLE))
 
 
-def sink_of(place: str) -> RabbitSink:
-    """The queue at `place`. Raises BadSettings, MissingExtra."""
-    return RabbitSink(placed(place, _OPTIONS, _EXAMPLE))
+def sink_of(url: str) -> RabbitSink:
+    """The queue at `url`. Raises BadSettings, MissingExtra."""
+    return RabbitSink(placed(url, _OPTIONS, _EXAMPLE))
 
 
 def _raw(value: Any) -> bytes:

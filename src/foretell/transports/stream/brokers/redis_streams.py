@@ -14,6 +14,7 @@ import msgspec
 
 from foretell.errors import BadSettings, MissingExtra, StoreFailed
 from foretell.transports.stream.brokers.places import Place, placed
+from foretell.transports.stream.brokers.tls import Tls
 from foretell.transports.stream.brokers.waiting import Outage
 from foretell.transports.stream.formats import TEXTS
 from foretell.transports.stream.message import Headers, Message, Record
@@ -43,6 +44,8 @@ class Connection:
                 password=place.password,
                 socket_connect_timeout=5,
             )
+            if place.tls is not None:
+                self.client.connection_pool.connection_class = _secure(place.tls)
         except ValueError as error:
             raise BadSettings(f"the address of Redis cannot be used: {error}") from None
 
@@ -60,6 +63,20 @@ class Connection:
             else:
                 self._outage.over()
                 return came
+
+
+def _secure(tls: Tls) -> Any:
+    """A connection of redis-py that trusts the named authorities alone, not the system's, too."""
+    from redis.asyncio.connection import SSLConnection
+
+    context = tls.context()
+
+    class Secure(SSLConnection):
+        def __init__(self, **told: Any) -> None:
+            super().__init__(**told)
+            self.ssl_context.context = context
+
+    return Secure
 
 
 class RedisSource:
@@ -174,18 +191,18 @@ class RedisSink:
         await self._connection.client.aclose()
 
 
-def source_of(place: str) -> RedisSource:
-    """The stream at `place` (//HOST:PORT/STREAM?group=G). Raises BadSettings, MissingExtra."""
-    return RedisSource(_placed(place))
+def source_of(url: str) -> RedisSource:
+    """The stream at `url` (…//HOST:PORT/STREAM?group=G). Raises BadSettings, MissingExtra."""
+    return RedisSource(_placed(url))
 
 
-def sink_of(place: str) -> RedisSink:
-    """The stream at `place`. Raises BadSettings, MissingExtra."""
-    return RedisSink(_placed(place))
+def sink_of(url: str) -> RedisSink:
+    """The stream at `url`. Raises BadSettings, MissingExtra."""
+    return RedisSink(_placed(url))
 
 
-def _placed(place: str) -> Place:
-    told = placed(place, _OPTIONS, _EXAMPLE)
+def _placed(url: str) -> Place:
+    told = placed(url, _OPTIONS, _EXAMPLE)
     if "/" in told.name:
         raise BadSettings(f"write it as in {_EXAMPLE}")
     return told

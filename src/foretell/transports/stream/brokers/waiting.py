@@ -5,6 +5,8 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 
+from foretell.errors import StoreFailed
+from foretell.transports.stream.brokers.tls import refusal
 from foretell.transports.stream.message import Message
 
 _log = logging.getLogger("foretell.stream")
@@ -30,7 +32,9 @@ class Outage:
             AWAY.add(self)
 
     async def sit_out(self, error: object) -> None:
-        """Wait some time before it is tried again."""
+        """Wait some time before it is tried again. Raises StoreFailed where TLS is refused."""
+        if why := refusal(error):
+            raise StoreFailed(f"{self.broker} refuses: {why}") from None
         self.noticed(error)
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, _MOST_S)

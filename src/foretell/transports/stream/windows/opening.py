@@ -13,8 +13,8 @@ def states_of(url: str | None, kept: Kept) -> States:
         from foretell.transports.stream.windows.sqlite_states import SqliteStates
 
         return SqliteStates(place.removeprefix("//"), kept)
-    if kind == "redis" and place:
+    if kind in ("redis", "rediss") and place:
         from foretell.transports.stream.windows.redis_states import redis_states_of
 
-        return redis_states_of(place, kept)
+        return redis_states_of(url, kept)
     raise BadSettings(f"--state {url}: name file:PATH or redis://HOST:PORT/PREFIX")

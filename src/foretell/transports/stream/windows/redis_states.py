@@ -38,7 +38,7 @@ class RedisStates:
         await self._connection.client.aclose()
 
 
-def redis_states_of(place: str, kept: Kept) -> RedisStates:
-    """Those at `place` (//HOST:PORT/PREFIX). Raises BadSettings, MissingExtra."""
-    told = placed(place, {}, _EXAMPLE)
+def redis_states_of(url: str, kept: Kept) -> RedisStates:
+    """Those at `url` (…//HOST:PORT/PREFIX). Raises BadSettings, MissingExtra."""
+    told = placed(url, {}, _EXAMPLE)
     return RedisStates(Connection(told), told.name, kept)
