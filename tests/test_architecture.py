@@ -59,6 +59,7 @@ ROOMS = {
     "testing": _room("core engine transports", "numpy"),
     "app": _room("*", "*"),
     "spark": _room("app transports", "pyarrow pyspark"),
+    "faststream": _room("app engine transports", "msgspec"),
     "foretell": _room("*", "numpy"),
 }
 GROUPS = {room.split(".")[0] for room in ROOMS if "." in room}  # their __init__ imports nothing
