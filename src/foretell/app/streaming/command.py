@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from foretell.app.streaming.showing import Line
 from foretell.app.streaming.streams import Places, carried_out
-from foretell.app.terminal import AsJson, Quiet, say, stderr
+from foretell.app.terminal import AsJson, Quiet, say, stderr, stdout
 from foretell.engine.fleet import Loaded
 from foretell.transports.stream.running import Report
 from foretell.transports.stream.scoring import Choices
@@ -102,7 +103,9 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     choices = Choices(emit == "merged", key, when, form)
     try:
         places = Places(source, sink, dead_letters, state)
-        loaded, report = carried_out(model, places, choices, attempts, metrics_bind)
+        alone = not (as_json or quiet) and stderr.is_terminal
+        line = Line(stderr) if alone and not (sink == "-" and stdout.is_terminal) else None
+        loaded, report = carried_out(model, places, choices, attempts, metrics_bind, line)
     except asyncio.CancelledError:
         say("stopped while results were on their way; a file or a broker gives them again", 1)
         raise typer.Exit(130) from None

@@ -9,18 +9,19 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from foretell.app.streaming.showing import Line
 from foretell.core.manifest import Manifest
 from foretell.engine.fleet import Loaded
 from foretell.errors import BadSettings
 from foretell.transports.stream.careful import Careful
-from foretell.transports.stream.message import Message, Sink, Source
-from foretell.transports.stream.running import Report
-from foretell.transports.stream.scoring import Choices, Scored, Scorer
+from foretell.transports.stream.message import Sink, Source
+from foretell.transports.stream.running import Listener, Report
+from foretell.transports.stream.scoring import Choices, Scorer
 from foretell.transports.stream.windows.opening import states_of
 from foretell.transports.stream.windows.past import Past
 from foretell.transports.stream.windows.states import Kept
@@ -65,9 +66,14 @@ def stream(  # noqa: PLR0913 - one keyword for each flag
 
 
 def carried_out(
-    model: str | Path, places: Places, choices: Choices, attempts: int, metrics_bind: str | None
+    model: str | Path,
+    places: Places,
+    choices: Choices,
+    attempts: int,
+    metrics_bind: str | None,
+    line: Line | None = None,
 ) -> tuple[Loaded, Report]:
-    """The model, and what became of the messages."""
+    """The model, and what became of the messages; `line` shows them meanwhile."""
     if choices.form != "json" and places.source.partition(":")[0] in ("-", "file"):
         raise BadSettings(f"--format {choices.form}: lines of files and pipes are JSON")
     from foretell.app.batching.jobs import package_of
@@ -82,17 +88,24 @@ def carried_out(
     async def opened() -> Report:
         async with (
             _past(loaded.manifest, places) as past,
-            _opened(places) as (messages, results, dead),
+            _opened(places) as (messages, results, letters),
         ):
             scorer = Careful(scored_here, lambda: apart().executor, attempts, past)
-            with contextlib.closing(scorer):
-                if metrics_bind is None:
-                    return await _run(messages, scorer, results, dead)
-                from foretell.app.streaming.watching import Watch
+            listeners: list[Listener] = []
+            dead = letters
+            async with contextlib.AsyncExitStack() as meanwhile:
+                meanwhile.enter_context(contextlib.closing(scorer))
+                if metrics_bind is not None:
+                    from foretell.app.streaming.watching import Watch
 
-                watch = Watch(loaded)
-                async with watch.told(metrics_bind, messages):
-                    return await _run(messages, scorer, results, dead, watch.batch)
+                    watch = Watch(loaded)
+                    await meanwhile.enter_async_context(watch.told(metrics_bind, messages))
+                    listeners.append(watch.batch)
+                if line is not None:
+                    await meanwhile.enter_async_context(line.shown(messages))
+                    listeners.append(line.batch)
+                    dead = line.aside(letters) if places.dead == "stderr" else letters
+                return await _run(messages, scorer, results, dead, listeners)
 
     return loaded, asyncio.run(opened())
 
@@ -138,7 +151,7 @@ async def _run(
     scorer: Careful,
     sink: Sink,
     dead: Sink,
-    told: Callable[[Sequence[Message], Scored], None] | None = None,
+    listeners: Sequence[Listener],
 ) -> Report:
     """Run until the end or the first signal; a second one waits for nobody.
 
@@ -150,7 +163,7 @@ async def _run(
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     gc.collect()
     gc.freeze()
-    running = asyncio.ensure_future(run(source, scorer, sink, dead, stop, told))
+    running = asyncio.ensure_future(run(source, scorer, sink, dead, stop, listeners))
 
     def asked() -> None:
         if stop.is_set():

@@ -13,6 +13,9 @@ from foretell.transports.stream.careful import Careful
 from foretell.transports.stream.message import MOST_ROWS, Message, Sink, Source
 from foretell.transports.stream.scoring import Scored
 
+Listener = Callable[[Sequence[Message], Scored], None]
+"""Is told of messages that are finished, and of what became of them."""
+
 
 @dataclass
 class Report:
@@ -35,12 +38,12 @@ async def run(
     sink: Sink,
     dead: Sink,
     stop: asyncio.Event,
-    told: Callable[[Sequence[Message], Scored], None] | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Report:
     """Score `source` until its end or until `stop`; what was taken is finished. Raises StoreFailed.
 
-    A dead letter is out before its message is acknowledged, as a result is. `told` hears of each
-    batch that is finished.
+    A dead letter is out before its message is acknowledged, as a result is. `listeners` hear of
+    each batch that is finished.
     """
     report = Report()
     stopping = asyncio.ensure_future(stop.wait())
@@ -58,7 +61,7 @@ async def run(
             report.left_out += scored.left_out
             report.dead_lettered += len(scored.dead)
             report.batches += 1
-            if told is not None:
+            for told in listeners:
                 told(messages, scored)
             await asyncio.sleep(0)  # where nothing waits, signals are seen nevertheless
     finally:
