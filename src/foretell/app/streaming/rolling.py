@@ -7,7 +7,7 @@ from typing import Any
 from foretell.core.rolling.history import Event, History, number_of
 from foretell.errors import InvalidInput
 from foretell.packing.package import read_windows
-from foretell.transports.stream.windows.past import seconds_of
+from foretell.transports.stream.windows.past import time_of
 
 
 def rolling(
@@ -27,12 +27,12 @@ def rolling(
         key = None if declared.key is None else row.get(declared.key)
         history = histories.setdefault(key, History(declared))
         try:
-            at = place if declared.time is None else seconds_of(row.get(declared.time))
-        except ValueError as error:
-            text = f"field '{declared.time}' must be the time of the event: {error}"
-            raise InvalidInput(text, field=declared.time, row=place) from None
+            at = float(place) if declared.time is None else time_of(row, declared.time)
+        except InvalidInput as error:
+            error.row = place
+            raise
         values = tuple(number_of(row.get(field)) for field in declared.fields)
-        event = Event(place, float(at), values)
+        event = Event(place, at, values)
         for name, value in history.features(event).items():
             told[name].append(value)
         history.append(event)

@@ -126,9 +126,9 @@ class Scorer:
     ) -> tuple[Told, tuple[Any, ...]]:
         if past is None:
             return told, self._codec.accept_told(told)
-        told, event = past.filled(message, told)
+        told, key, event = past.filled(message, told)
         row = self._codec.accept_told(told)
-        past.happened(message, told, event)
+        past.happened(key, event)
         return told, row
 
     def outcomes(self, batches: Sequence[Batch]) -> list[Outcome]:

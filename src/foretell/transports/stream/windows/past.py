@@ -10,8 +10,9 @@ Rules:
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -61,19 +62,18 @@ class Past:
             raise StoreFailed(f"a history in --state is not one of Foretell's: {error}") from None
         return History(self._windows, [Event(*event) for event in events], batches)
 
-    def filled(self, message: Message, told: Told) -> tuple[Told, Event]:
-        """`told` with the features that it lacks; and the event it is. Raises InvalidInput."""
-        history = self._histories[self._key(message, told)]
+    def filled(self, message: Message, told: Told) -> tuple[Told, bytes, Event]:
+        """`told` with the features that it lacks; its key, and its event. Raises InvalidInput."""
+        key = self._key(message, told)
         event = Event(
             int.from_bytes(hashlib.blake2b(message.position.encode(), digest_size=8).digest()),
             self._time(message, told),
             tuple(number_of(told.get(field)) for field in self._windows.fields),
         )
-        return {**history.features(event), **told}, event
+        return {**self._histories[key].features(event), **told}, key, event
 
-    def happened(self, message: Message, told: Told, event: Event) -> None:
-        """The next events of its key see this one."""
-        key = self._key(message, told)
+    def happened(self, key: bytes, event: Event) -> None:
+        """The next events of `key` see this one."""
         if self._histories[key].append(event):
             self._changed.add(key)
 
@@ -110,14 +110,7 @@ class Past:
         name = self._windows.time
         if name is None:
             return time.time() if message.at is None else message.at
-        try:
-            return seconds_of(told.get(name))
-        except ValueError:
-            raise InvalidInput(
-                f"field '{name}' must be the time of the event: "
-                "seconds since 1970, or as in 2026-01-31T12:00:00Z",
-                field=name,
-            ) from None
+        return time_of(told, name)
 
 
 def seconds_of(told: object) -> float:
@@ -130,3 +123,12 @@ def seconds_of(told: object) -> float:
     except ValueError:
         raise ValueError("write seconds since 1970, or as in 2026-01-31T12:00:00Z") from None
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+
+
+def time_of(told: Mapping[str, Any], field: str) -> float:
+    """The time of an event, which `field` tells, as `seconds_of`. Raises InvalidInput."""
+    try:
+        return seconds_of(told.get(field))
+    except ValueError as error:
+        text = f"field '{field}' must be the time of the event: {error}"
+        raise InvalidInput(text, field=field) from None
