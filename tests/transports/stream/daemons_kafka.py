@@ -88,7 +88,7 @@ class Kafka(Daemon):
         consumer = Consumer({**self.settings, **own})  # reads what is committed
         consumer.assign([TopicPartition(name, number, 0) for number in range(self.partitions)])
         values: list[bytes] = []
-        ended: set[int] = set()
+        ended: set[int | None] = set()
         while len(ended) < self.partitions:
             for one in consumer.consume(1000, 0.5):
                 error = one.error()

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from foretell.errors import BadSettings
+from foretell.errors import BadSettings, StoreFailed
 from foretell.transports.stream.brokers.kafka import OPEN, KafkaSource, behind, place_of
 from foretell.transports.stream.brokers.kafka_client import COORDINATOR_S, Client, Partition
 from foretell.transports.stream.brokers.places import Place
@@ -52,11 +52,11 @@ class Transactions:
         while True:
             failed: list[Any] = []
             try:
-                await client.call(self._started)
+                producer = await client.call(self._started)
                 if moved_on or (tried and await settled()):
                     break
                 tried = True
-                trying = client.call(self._tried, group, offsets, failed)
+                trying = client.call(self._tried, producer, group, offsets, failed)
                 await asyncio.wait_for(trying, _HANGS_S)
             except client.kafka.KafkaException as error:
                 told = failed[0] if failed else error.args[0]
@@ -75,8 +75,8 @@ class Transactions:
         client.outage.over()
         return not moved_on
 
-    def _started(self) -> None:
-        """There is a producer, and whatever another one of its name had begun is at an end.
+    def _started(self) -> Any:
+        """A producer; whatever another one of its name had begun is at an end.
 
         One whose broker was away is not used again: it may wait for one that is gone, without end
         and with a core of its own (librdkafka's issues 5456 and 5511).
@@ -90,17 +90,18 @@ class Transactions:
             )
             producer.init_transactions(COORDINATOR_S)
             self._producer = producer
+        return self._producer
 
-    def _tried(self, group: Any, offsets: Sequence[Any], failed: list[Any]) -> None:
+    def _tried(self, producer: Any, group: Any, offsets: Sequence[Any], failed: list[Any]) -> None:
         def out(error: Any, _: Any) -> None:
             if error is not None:
                 failed.append(error)
 
-        self._producer.begin_transaction()
+        producer.begin_transaction()
         for topic, records in self._held:
-            self._client.produced(self._producer, topic, records, out)
-        self._producer.send_offsets_to_transaction(list(offsets), group, COORDINATOR_S)
-        self._producer.commit_transaction(COORDINATOR_S)
+            self._client.produced(producer, topic, records, out)
+        producer.send_offsets_to_transaction(list(offsets), group, COORDINATOR_S)
+        producer.commit_transaction(COORDINATOR_S)
 
     def close(self) -> None:
         """No transaction is under way."""
@@ -147,8 +148,13 @@ class TransactedSource(KafkaSource):
         return all(one.offset >= offsets[one.topic, one.partition] for one in committed)
 
     def _anew(self) -> None:
-        """Join the group again: reading goes on behind what is committed."""
-        self._consumer.unsubscribe()
+        """Join the group again: reading goes on behind what is committed. Raises StoreFailed."""
+        try:
+            self._consumer.unsubscribe()
+        except self._client.kafka.KafkaException as failed:
+            self._consumer.poll(0)  # tells why
+            self._client.check()
+            raise StoreFailed(f"Kafka refuses: {failed.args[0].str()}") from None
         self._subscribed = False
         self._forget([*self._held])
 
