@@ -7,15 +7,14 @@ Rules:
    results go back to the same broker. The clock runs from the first result on.
 2. FastStream reads the same topic of the same broker, in turn with Foretell in every round; it is
    slower, and is stopped after a while.
-3. The soak sends at a fixed rate, whatever comes back: half of what was measured, but no more than
-   half of what the core carries that the broker and the feed share. Its latencies count from a
-   message's moment until its result was read back, without the warm-up. Results are counted by
-   number.
-4. Kafka's protocol is spoken by noida-db, which keeps all messages in memory.
+3. The soak sends at a fixed rate, whatever comes back: half of what was measured. Its latencies
+   count from a message's moment until its result was read back, without the warm-up. Results are
+   counted by number.
+4. Kafka's protocol is spoken by noida-db, which keeps all messages in memory and saves them all at
+   a time, while whoever asks it waits. In the soak, what is older than some seconds is deleted.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,8 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from examples.train_churn_synthetic import synthetic_customers
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,13 +33,14 @@ from tests.transports.stream.daemons_nats import Nats
 from tests.transports.stream.daemons_rabbit import Rabbit
 from tests.transports.stream.daemons_redis import Redis
 
-from benchmarks import processes
+from benchmarks import processes, soak
 from benchmarks.budgets import Limit, Verdict, at_least, at_most
-from benchmarks.harness import LOAD_CORE, SERVER_CORE, BenchFailed, pinned, sharing
+from benchmarks.harness import BenchFailed, sharing
 from benchmarks.percentiles import medians
 from benchmarks.scenarios import boosted
 from benchmarks.sections import Effort, Section
-from benchmarks.servers import FORETELL, free_port, repository
+from benchmarks.servers import free_port, repository
+from benchmarks.stream_runs import Bench, broker, process, stream
 
 OTHERS: dict[str, type[Daemon]] = {
     "NATS": Nats,
@@ -54,17 +53,17 @@ COLUMNS = ("stream", "messages/s", "CPU µs/message", "others, %")
 CAPACITY, OVER_NAIVE = at_least(20_000, "messages/s"), at_least(5)
 LATENCY, MEMORY, NONE = at_most(50, "ms"), at_most(1.05), at_most(0, "")
 _PART = 5000
-_MOST_PER_S = 6_000.0
 _FIRST_WITHIN_S, _LONGEST_S, _LOOK_S = 60.0, 6.0, 0.05
 _TEXT = (
     "One process of `foretell stream` and the gradient boosting model behind its scaler, messages "
     "in JSON; Kafka's protocol is spoken by noida-db. *FastStream* is "
     "`benchmarks/naive_stream.py`: the same two files and the same topic, scikit-learn called for "
     "one message at a time. The other brokers are shown as they come: most of their cost is "
-    "their clients'. Soak: {sent:,} messages in {all_s:.0f} s, {rate:,.0f} a second: half of "
-    "what was measured, or {cap:,.0f}, which is half of what the core of the broker and the feed "
-    "carries. From a message's moment until its result was read back p50 {p50:.1f} ms, p99 "
-    "{p99:.1f} ms, at most {most:.0f} ms (a message was sent {late:.0f} ms late at most). "
+    "their clients'. Soak: {sent:,} messages in {all_s:.0f} s, {rate:,.0f} a second, half of "
+    "what was measured. From a message's moment until its result was read back p50 {p50:.1f} ms, "
+    "p99 {p99:.1f} ms, at most {most:.0f} ms (a message was sent {late:.0f} ms late at most); "
+    "what is older than {remembered:.0f} s is deleted there, since noida-db saves all it has at a "
+    "time and lets everybody wait for it. "
     "Memory of the process after {warm_up:.0f} s {before:.1f} MiB, at the end {after:.1f} MiB."
 )
 
@@ -82,35 +81,6 @@ class Drained:
     others_percent: float
 
 
-@dataclass(frozen=True, slots=True)
-class Soaked:
-    """What came of a soak; times in ms, memory in MiB."""
-
-    sent: int
-    rate: float
-    warm_up_s: float
-    seconds: float
-    lost: int
-    doubled: int
-    p50: float
-    p99: float
-    most: float
-    late: float
-    before: float
-    after: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What all streams of the section have: files, package, bodies, and where theirs are."""
-
-    effort: Effort
-    folder: Path
-    model_folder: Path
-    package: Path
-    bodies: Sequence[bytes]
-
-
 def streams(effort: Effort) -> Section:
     """Measure and judge. Raises BenchFailed."""
     folder = effort.own("streams")
@@ -125,14 +95,14 @@ def streams(effort: Effort) -> Section:
     if not effort.quick:
         found += [_on_another(bench, name, kind) for name, kind in OTHERS.items()]
     told = {one.stream: one for one in medians(found, labels=1)}
-    soaked = _soak(bench, min(told[OURS].messages_per_s / 2, _MOST_PER_S))
+    soaked = soak.soak(bench, told[OURS].messages_per_s / 2)
     return Section(
         "Streams",
         _TEXT.format(
             **asdict(soaked),
             warm_up=soaked.warm_up_s,
             all_s=soaked.warm_up_s + soaked.seconds,
-            cap=_MOST_PER_S,
+            remembered=soak.REMEMBERED_S,
         ),
         COLUMNS,
         [
@@ -155,7 +125,7 @@ def streams(effort: Effort) -> Section:
     )
 
 
-def judge(told: Mapping[str, Drained], soaked: Soaked) -> list[Verdict]:
+def judge(told: Mapping[str, Drained], soaked: soak.Soaked) -> list[Verdict]:
     """What became of the budgets."""
     ours, naive = (told[name].messages_per_s for name in (OURS, NAIVE))
     numbers: list[tuple[str, Limit, float]] = [
@@ -166,7 +136,7 @@ def judge(told: Mapping[str, Drained], soaked: Soaked) -> list[Verdict]:
             ours / naive,
         ),
         (
-            "at half of that (or 6,000 a second), from a message's moment to its result: p99",
+            "at half of that, from a message's moment to its result: p99",
             LATENCY,
             soaked.p99,
         ),
@@ -181,60 +151,17 @@ def judge(told: Mapping[str, Drained], soaked: Soaked) -> list[Verdict]:
     return [Verdict(*one) for one in numbers]
 
 
-@contextmanager
-def _broker(kind: type[Broker], folder: Path) -> Iterator[Broker]:
-    """A broker on the core of the load: it has the cores of who starts it."""
-    folder.mkdir()
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(allowed)[LOAD_CORE]})
-    try:
-        daemon = kind(folder)
-    finally:
-        os.sched_setaffinity(0, allowed)
-    try:
-        yield daemon
-    finally:
-        if isinstance(daemon, Kafka):  # it would save gigabytes that nobody reads
-            daemon.process.kill()
-            daemon.process.wait()
-        else:
-            daemon.stop()
-
-
 def _fill(daemon: Daemon, bodies: Sequence[bytes], count: int) -> None:
     for at in range(0, count, _PART):
         part = range(at, min(at + _PART, count))
         daemon.put("in", ((b"key-%d" % (n % 20), bodies[n % len(bodies)]) for n in part))
 
 
-@contextmanager
-def _process(
-    name: str, argv: Sequence[str], folder: Path, **env: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on the stream's core. Raises BenchFailed when it fails."""
-    log = folder / f"{name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*pinned(SERVER_CORE), *argv],
-            env={**os.environ, **env},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield process
-        ended = process.poll()
-    finally:
-        process.terminate()
-        process.wait(30)
-    if (ended or process.returncode) not in (0, -15, 143):
-        raise BenchFailed(f"{name} failed: {log.read_text(errors='replace')[-500:]}")
-
-
 def _on_kafka(bench: Bench) -> list[Drained]:
     """Rounds of Foretell and FastStream, in turn."""
     effort, found = bench.effort, list[Drained]()
     count = 100_000 if effort.quick else 300_000
-    with _broker(Kafka, bench.folder / "kafka") as daemon:
+    with broker(Kafka, bench.folder / "kafka") as daemon:
         effort.tell("filling a topic")
         daemon.prepare("in", "out", "dead")
         _fill(daemon, bench.bodies, count)
@@ -246,33 +173,28 @@ def _on_kafka(bench: Bench) -> list[Drained]:
                 "GROUP": f"naive-{number}",
             }
             ways: dict[str, tuple[list[str], dict[str, str]]] = {
-                OURS: (_stream(bench, source, daemon), {}),
+                OURS: (stream(bench, source, daemon), {}),
                 NAIVE: ([sys.executable, "-m", "benchmarks.naive_stream"], naive),
             }
             for name, (argv, env) in ways.items():
                 effort.tell(f"{name}, round {number + 1} of {effort.rounds}")
                 with (
                     _written(daemon) as done,
-                    _process(name, argv, bench.folder, **env) as process,
+                    process(name, argv, bench.folder, **env) as running,
                 ):
-                    found.append(_followed(name, process, done, count))
+                    found.append(_followed(name, running, done, count))
     return found
 
 
 def _on_another(bench: Bench, name: str, kind: type[Daemon]) -> Drained:
     bench.effort.tell(name)
     count, port = 30_000, free_port()
-    with _broker(kind, bench.folder / name) as daemon:
+    with broker(kind, bench.folder / name) as daemon:
         daemon.prepare("in", "out", "dead")
         _fill(daemon, bench.bodies, count)
-        argv = _stream(bench, daemon.source("in"), daemon, "--metrics-bind", f"127.0.0.1:{port}")
-        with _process(name, argv, bench.folder) as one:
+        argv = stream(bench, daemon.source("in"), daemon, "--metrics-bind", f"127.0.0.1:{port}")
+        with process(name, argv, bench.folder) as one:
             return _followed(f"Foretell, {name}", one, lambda: _consumed(port), count)
-
-
-def _stream(bench: Bench, source: str, daemon: Daemon, *told: str, out: str = "out") -> list[str]:
-    flags = ["--from", source, "--to", daemon.sink(out), "--dead-letters", daemon.sink("dead")]
-    return [FORETELL, "stream", str(bench.package), *flags, *told]
 
 
 def _followed(
@@ -346,46 +268,3 @@ def _consumed(port: int) -> int:
     samples = (one for family in text_string_to_metric_families(text) for one in family.samples)
     told = {one.name: one.value for one in samples}
     return int(told.get("foretell_stream_consumed_total", 0))
-
-
-def _soak(bench: Bench, rate: float) -> Soaked:
-    """Messages at this rate for minutes, on a broker of its own."""
-    warm_up_s, seconds = (10.0, 20.0) if bench.effort.quick else (20.0, 160.0)
-    bench.effort.tell(f"soak, {rate:,.0f} messages a second for {warm_up_s + seconds:.0f} s")
-    bodies = bench.folder / "bodies"
-    bodies.write_bytes(b"\n".join(bench.bodies))
-    with _broker(Kafka, bench.folder / "soak") as daemon:
-        daemon.prepare("soak", "soaked", "dead")
-        source = f"{daemon.sink('soak')}?group=soak"
-        argv = _stream(bench, source, daemon, "--key", "n", out="soaked")
-        with _process("soaked", argv, bench.folder) as stream:
-            told = [f"127.0.0.1:{daemon.port}", str(rate), str(warm_up_s), str(seconds)]
-            with subprocess.Popen(
-                [*pinned(LOAD_CORE), sys.executable, "-m", "benchmarks.stream_feed", *told],
-                env={**os.environ, "BODIES": str(bodies)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            ) as feed:
-                assert feed.stdout is not None
-                feed.stdout.readline()  # the warm-up is over
-                before = processes.largest_rss_mib(stream.pid)
-                output, complaint = feed.communicate()
-            if feed.returncode:
-                raise BenchFailed(f"feeding the stream failed: {complaint.strip()[-500:]}")
-            after = processes.largest_rss_mib(stream.pid)
-    came: dict[str, Any] = json.loads(output)
-    return Soaked(
-        came["sent"],
-        rate,
-        warm_up_s,
-        seconds,
-        came["lost"],
-        came["doubled"],
-        came["p50_ms"],
-        came["p99_ms"],
-        came["p100_ms"],
-        came["most_late_ms"],
-        before,
-        after,
-    )

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.streams import NAIVE, OURS, Drained, Soaked, judge
+from benchmarks.soak import Soaked
+from benchmarks.streams import NAIVE, OURS, Drained, judge
 
 from benchmarks import stream_feed
 from tests.transports.stream.daemons_kafka import Kafka

@@ -1,0 +1,125 @@
+"""A soak: messages at a fixed rate for minutes, their latencies, and the memory of the stream."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.transports.stream.daemons_kafka import Kafka
+
+from benchmarks import processes
+from benchmarks.harness import LOAD_CORE, BenchFailed, pinned
+from benchmarks.stream_runs import Bench, broker, process, stream
+
+REMEMBERED_S = 3.0
+"""So long the broker keeps messages, at least."""
+
+_FORGETS_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """What came of a soak; times in ms, memory in MiB."""
+
+    sent: int
+    rate: float
+    warm_up_s: float
+    seconds: float
+    lost: int
+    doubled: int
+    p50: float
+    p99: float
+    most: float
+    late: float
+    before: float
+    after: float
+
+
+@contextmanager
+def _forgetting(daemon: Kafka, topics: Sequence[str], most: int) -> Iterator[None]:
+    """Meanwhile the broker deletes messages of these, but for the last `most` of each partition.
+
+    Raises BenchFailed when it does not.
+    """
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    over, failed = threading.Event(), list[KafkaException]()
+    parts = [(topic, number) for topic in topics for number in range(daemon.partitions)]
+
+    def forget() -> None:
+        admin = AdminClient(daemon.settings)
+        looking = Consumer({**daemon.settings, "group.id": "looks"})
+        while not over.wait(_FORGETS_EVERY_S):
+            ends = [looking.get_watermark_offsets(TopicPartition(*part))[1] for part in parts]
+            old = [
+                TopicPartition(*part, end - most)
+                for part, end in zip(parts, ends, strict=True)
+                if end > most
+            ]
+            try:
+                for done in admin.delete_records(old).values() if old else ():
+                    done.result()
+            except KafkaException as error:
+                failed.append(error)
+                break
+        looking.close()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failed:
+        raise BenchFailed(f"the broker does not delete what is old: {failed[0]}")
+
+
+def soak(bench: Bench, rate: float) -> Soaked:
+    """Messages at this rate for minutes, on a broker of its own."""
+    warm_up_s, seconds = (10.0, 20.0) if bench.effort.quick else (20.0, 160.0)
+    bench.effort.tell(f"soak, {rate:,.0f} messages a second for {warm_up_s + seconds:.0f} s")
+    bodies = bench.folder / "bodies"
+    bodies.write_bytes(b"\n".join(bench.bodies))
+    with broker(Kafka, bench.folder / "soak") as daemon:
+        daemon.prepare("soak", "soaked", "dead")
+        source = f"{daemon.sink('soak')}?group=soak"
+        argv = stream(bench, source, daemon, "--key", "n", out="soaked")
+        with process("soaked", argv, bench.folder) as scoring:
+            told = [f"127.0.0.1:{daemon.port}", str(rate), str(warm_up_s), str(seconds)]
+            with subprocess.Popen(
+                [*pinned(LOAD_CORE), sys.executable, "-m", "benchmarks.stream_feed", *told],
+                env={**os.environ, "BODIES": str(bodies)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as feed:
+                assert feed.stdout is not None
+                with _forgetting(daemon, ("soak", "soaked"), int(REMEMBERED_S * rate)):
+                    feed.stdout.readline()  # the warm-up is over
+                    before = processes.largest_rss_mib(scoring.pid)
+                    output, complaint = feed.communicate()
+            if feed.returncode:
+                raise BenchFailed(f"feeding the stream failed: {complaint.strip()[-500:]}")
+            after = processes.largest_rss_mib(scoring.pid)
+    came: dict[str, Any] = json.loads(output)
+    return Soaked(
+        came["sent"],
+        rate,
+        warm_up_s,
+        seconds,
+        came["lost"],
+        came["doubled"],
+        came["p50_ms"],
+        came["p99_ms"],
+        came["p100_ms"],
+        came["most_late_ms"],
+        before,
+        after,
+    )
