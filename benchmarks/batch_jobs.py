@@ -37,7 +37,7 @@ _TEXT = (
     "rows a second of CPU time, which no other process disturbs. *read*, *predict* and *write* are "
     "the parts of a job, each alone on one core, by the clock: pyarrow reads all columns, the "
     "package predicts what was made ready before, pyarrow writes what the job writes with its own "
-    "defaults; *two cores over one* is of the round of each that was disturbed least, of three "
+    "defaults; *two cores over one* is of the round of each that was disturbed least, of six "
     "times as many as the rest has; *of the slowest* is the rate of the whole job on two cores "
     "over the least of the three. Peak memory, with two workers: {small} million rows "
     "{small_mib:,.0f} MiB, {large} million rows {large_mib:,.0f} MiB."
@@ -45,7 +45,7 @@ _TEXT = (
 OVER_RECIPE: Mapping[str, Limit] = {"mixed columns": at_least(5)}
 TWO_CORES, OF_THE_SLOWEST = at_least(1.8), at_least(70, "%")
 # So many times the rounds: one of two cores is undisturbed half as often as one of one core.
-OF_BOTH_CORES = 3
+OF_BOTH_CORES = 6
 MOST_MIB, MOST_GROWTH = at_most(1024, "MiB"), at_most(1.1)
 
 
