@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import httpx
-from tests.deploy.podman import BASE_IMAGE, Podman, wheel_of_checkout
+from tests.deploy.podman import BASE, BASE_IMAGE, Podman, wheel_of_checkout
 
 from benchmarks.budgets import Verdict, at_most
 from benchmarks.harness import BenchFailed
@@ -29,6 +29,12 @@ _TEXT = (
     "the root file system read-only. The size is what the image adds to its base, which is Debian "
     "with Python. Ready: from `podman run` to the first 200 of `/health/ready`, median of {starts}."
 )
+
+
+def require_base() -> None:
+    """Raises BenchFailed when there is nothing to build an image on."""
+    if not BASE.exists():
+        raise BenchFailed("the section image needs a base: make containers, or choose --sections")
 
 
 def image(effort: Effort) -> Section:

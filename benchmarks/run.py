@@ -28,7 +28,7 @@ from benchmarks.conditions import Conditions, machine
 from benchmarks.counting import counting
 from benchmarks.gateway import gateway
 from benchmarks.harness import require_tools
-from benchmarks.image import image
+from benchmarks.image import image, require_base
 from benchmarks.many_rows import many_rows
 from benchmarks.overload import overload
 from benchmarks.peers.kept import peers
@@ -91,6 +91,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def bench(told: argparse.Namespace, argv: Sequence[str], console: Console) -> Run:
     """Measure the sections that are wanted. Raises BenchFailed."""
     require_tools()
+    if "image" in told.sections:  # which is half an hour away
+        require_base()
     told_machine = machine()
     sections = []
     with tempfile.TemporaryDirectory(prefix="foretell-bench-") as name, console.status("") as bar:
