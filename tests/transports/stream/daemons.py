@@ -20,9 +20,6 @@ WAIT_S = 20.0
 class Daemon(ABC):
     """A broker's process; `put` and `told` are what a test's producer and reader do."""
 
-    exactly_once = False
-    """Whether `foretell stream` is asked for it, and no result may come twice."""
-
     process: subprocess.Popen[bytes]
 
     def __init__(self, folder: Path) -> None:

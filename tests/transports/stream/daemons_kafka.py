@@ -99,7 +99,3 @@ class Kafka(Daemon):
                     ended.add(one.partition())
         consumer.close()
         return values
-
-
-class Transactions(Kafka):
-    exactly_once = True

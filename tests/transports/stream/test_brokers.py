@@ -18,7 +18,7 @@ import pytest
 
 from foretell.packing import pack
 from tests.transports.stream.daemons import Daemon, Put
-from tests.transports.stream.daemons_kafka import Kafka, Transactions
+from tests.transports.stream.daemons_kafka import Kafka
 from tests.transports.stream.daemons_mqtt import Mosquitto
 from tests.transports.stream.daemons_nats import Nats
 from tests.transports.stream.daemons_rabbit import Rabbit
@@ -26,7 +26,7 @@ from tests.transports.stream.daemons_redis import Redis
 
 pytestmark = pytest.mark.slow
 
-BROKERS: list[type[Daemon]] = [Kafka, Transactions, Mosquitto, Nats, Rabbit, Redis]
+BROKERS: list[type[Daemon]] = [Kafka, Mosquitto, Nats, Rabbit, Redis]
 KEYS = 20
 TOTAL = int(os.environ.get("STREAM_MESSAGES", "3000"))
 KILLS = int(os.environ.get("STREAM_KILLS", "3"))
@@ -49,7 +49,6 @@ def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
 def started(package: Path, daemon: Daemon, consumer: str = "one") -> subprocess.Popen[bytes]:
     flags = ["--from", daemon.source("in", consumer), "--to", daemon.sink("out")]
     flags += ["--dead-letters", daemon.sink("dead"), "--key", "n"]
-    flags += ["--exactly-once"] if daemon.exactly_once else []
     command = [sys.executable, "-m", "foretell", "stream", str(package), *flags]
     return subprocess.Popen(command, stderr=subprocess.PIPE)
 
@@ -88,13 +87,10 @@ def wait_for(daemon: Daemon, wanted: int, consumer: subprocess.Popen[bytes], wit
         if len(done) >= wanted:
             return
         assert consumer.poll() is None, consumer.communicate()[1].decode()
-        assert time.monotonic() < deadline, f"{len(done)} of {wanted}"
+        if time.monotonic() > deadline:
+            consumer.kill()
+            pytest.fail(f"{len(done)} of {wanted}; {consumer.communicate()[1].decode()}")
         time.sleep(0.1)
-
-
-def assert_none_twice(daemon: Daemon, total: int) -> None:
-    if daemon.exactly_once:
-        assert len(documents(daemon, "out")) + len(documents(daemon, "dead")) == total
 
 
 def stopped(consumer: subprocess.Popen[bytes]) -> str:
@@ -132,7 +128,6 @@ def test_nothing_is_lost_when_consumers_are_killed_and_the_broker_restarts(
     bad = {n for n in range(TOTAL) if is_garbage(n) or is_poison(n)}
     assert {one["n"] for one in results} == set(range(TOTAL)) - bad
     assert {number_of(one) for one in dead} == bad
-    assert_none_twice(daemon, TOTAL)
     codes = {number_of(one): (one["code"], one["error"]) for one in dead}
     wrong = {n: codes[n] for n in bad if codes[n][0] != CODES[is_garbage(n)]}
     assert not wrong
@@ -167,7 +162,6 @@ def test_a_message_that_ends_the_process_becomes_a_dead_letter(
     assert len({one["id"] for one in letters}) == 1
     firsts = list(dict.fromkeys(one["n"] for one in documents(daemon, "out")))
     assert firsts == [n for n in range(100) if n != 40]
-    assert_none_twice(daemon, 100)
 
 
 def test_one_of_two_consumers_leaves_and_nothing_is_lost(daemon: Daemon, package: Path) -> None:
@@ -180,7 +174,6 @@ def test_one_of_two_consumers_leaves_and_nothing_is_lost(daemon: Daemon, package
         daemon.put("in", map(message, range(1000, 2000)))
         wait_for(daemon, 2000, consumers[1], 60)
         stopped(consumers[1])
-        assert_none_twice(daemon, 2000)
     finally:
         for one in consumers:
             one.kill()

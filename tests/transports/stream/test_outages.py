@@ -84,3 +84,21 @@ def test_results_for_a_queue_that_was_deleted_are_not_taken_for_published(tmp_pa
         assert daemon.told("out") == [b"0", b"1", b"2"]
     finally:
         daemon.stop()
+
+
+def test_more_records_than_a_producer_has_room_for_are_published(tmp_path: Path) -> None:
+    """A few Arrow messages make so many rows."""
+    daemon = Kafka(tmp_path)
+    records = [Record(f"{n}", b"%d" % n, b"k") for n in range(120_000)]
+
+    async def published() -> None:
+        sink = sink_of(daemon.sink("out"), "--to")
+        await sink.publish(records)
+        await sink.close()
+
+    try:
+        daemon.prepare("out")
+        asyncio.run(asyncio.wait_for(published(), 60))
+        assert daemon.told("out") == [one.value for one in records]
+    finally:
+        daemon.stop()

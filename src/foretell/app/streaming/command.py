@@ -74,14 +74,6 @@ _State = Annotated[
         help="Where windows are kept: file:PATH, or redis://HOST:PORT/PREFIX for a group.",
     ),
 ]
-_ExactlyOnce = Annotated[
-    bool,
-    typer.Option(
-        "--exactly-once",
-        envvar="FORETELL_STREAM_EXACTLY_ONCE",
-        help="From Kafka to the same Kafka: results and offsets in one transaction.",
-    ),
-]
 _MetricsBind = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Where /metrics and /health are, as in 127.0.0.1:9090."),
@@ -99,7 +91,6 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     form: _Format = "json",
     attempts: _Attempts = 3,
     state: _State = None,
-    exactly_once: _ExactlyOnce = False,
     metrics_bind: _MetricsBind = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -111,7 +102,7 @@ def stream(  # noqa: PLR0913, PLR0917 - one parameter for each flag
     """
     choices = Choices(emit == "merged", key, when, form)
     try:
-        places = Places(source, sink, dead_letters, state, exactly_once)
+        places = Places(source, sink, dead_letters, state)
         alone = not (as_json or quiet) and stderr.is_terminal
         line = Line(stderr) if alone and not (sink == "-" and stdout.is_terminal) else None
         loaded, report = carried_out(model, places, choices, attempts, metrics_bind, line)

@@ -30,16 +30,12 @@ _log = logging.getLogger("foretell.stream")
 
 
 class Places(NamedTuple):
-    """Where messages come from, where results and dead letters go, and where the past is kept.
-
-    `exactly_once`: in one transaction.
-    """
+    """Where messages come from, where results and dead letters go, and where the past is kept."""
 
     source: str
     sink: str
     dead: str
     state: str | None = None
-    exactly_once: bool = False
 
 
 def stream(  # noqa: PLR0913 - one keyword for each flag
@@ -54,19 +50,18 @@ def stream(  # noqa: PLR0913 - one keyword for each flag
     format: Literal["json", "msgpack", "arrow"] = "json",  # noqa: A002 - the flag's name
     attempts: int = 3,
     state: str | None = None,
-    exactly_once: bool = False,
     metrics_bind: str | None = None,
 ) -> Report:
     """Score the messages of `source`, publish results to `sink`, and report when it has ended.
 
     Places are URLs as `foretell stream` takes them: kafka://, nats://, amqp://, mqtt://, redis://,
     file:, or - for this end of a pipe. `state` is where windows are kept: file:PATH, redis://, or
-    None for memory. `exactly_once` is of Kafka alone. Brokers have no end: SIGTERM or SIGINT
+    None for memory. Brokers have no end: SIGTERM or SIGINT
     finishes what was taken, where this is called in the main thread. A second signal raises
     `asyncio.CancelledError`. Raises BadSettings, BadPackage, MissingExtra, StoreFailed.
     """
     choices = Choices(emit == "merged", key, when, format)
-    places = Places(source, sink, dead_letters, state, exactly_once)
+    places = Places(source, sink, dead_letters, state)
     return carried_out(model, places, choices, attempts, metrics_bind)[1]
 
 
@@ -142,16 +137,11 @@ async def _opened(places: Places) -> AsyncIterator[tuple[Source, Sink, Sink]]:
     from foretell.transports.stream import brokers
 
     async with contextlib.AsyncExitStack() as open_ones:
-        letters: Sink | None = None
-        if places.exactly_once:
-            messages, results, letters = brokers.transacted_of(*places[:3])
-            open_ones.push_async_callback(messages.close)
-        else:
-            messages = brokers.source_of(places.source)
-            open_ones.push_async_callback(messages.close)
-            results = brokers.sink_of(places.sink, "--to")
+        messages = brokers.source_of(places.source)
+        open_ones.push_async_callback(messages.close)
+        results = brokers.sink_of(places.sink, "--to")
         open_ones.push_async_callback(results.close)
-        letters = letters or brokers.sink_of(places.dead, "--dead-letters")
+        letters = brokers.sink_of(places.dead, "--dead-letters")
         open_ones.push_async_callback(letters.close)
         yield messages, results, letters
 

@@ -5,8 +5,7 @@ Rules:
 1. `take` waits for a first message and hands over what has arrived with it, in order; nothing
    means the end. A `take` that is cancelled has taken nothing.
 2. `publish` returns when the records have been accepted, in order. Only then are the messages
-   they came from acknowledged: whoever is killed between the two publishes them again. Sinks that
-   share transactions with the source hold records until then, and both are done at once.
+   they came from acknowledged: whoever is killed between the two publishes them again.
 3. A message's `position` is the same each time it comes, so a record's id is, too.
 4. Sources and sinks wait for a broker that is away; what is said is one line, and one more
    when it is back.

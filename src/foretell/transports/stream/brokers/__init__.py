@@ -17,9 +17,6 @@ KINDS = {
 }
 """Where `source_of(url)` and `sink_of(url)` of a kind are; `-` and `stderr` are files, too."""
 
-TRANSACTED = {"kafka": "foretell.transports.stream.brokers.kafka_transactions"}
-"""Where `transacted_of(source, sink, dead)` of a kind is."""
-
 _PLAIN = {
     "amqps": "amqp",
     "kafka+ssl": "kafka",
@@ -46,29 +43,9 @@ def sink_of(url: str, flag: str) -> Sink:
     return found
 
 
-def transacted_of(source: str, sink: str, dead: str) -> tuple[Source, Sink, Sink | None]:
-    """A source and sinks whose messages are acknowledged with what they became, or not at all.
-
-    Of dead letters that go elsewhere there is none. Raises BadSettings, StoreFailed.
-    """
-    kinds = {_kind_of(url) for url in (source, sink)}
-    if len(kinds) > 1 or not kinds <= TRANSACTED.keys():
-        raise BadSettings(
-            f"--exactly-once: from {source} to {sink} there are no transactions; they are "
-            "from kafka:// to kafka://"
-        )
-    module = import_module(TRANSACTED[kinds.pop()])
-    found: tuple[Source, Sink, Sink | None] = module.transacted_of(source, sink, dead)
-    return found
-
-
-def _kind_of(url: str) -> str:
-    scheme = url.partition(":")[0]
-    return _PLAIN.get(scheme, scheme)
-
-
 def _opener(url: str, flag: str, name: str) -> Any:
-    kind, (_, colon, place) = _kind_of(url), url.partition(":")
+    scheme, colon, place = url.partition(":")
+    kind = _PLAIN.get(scheme, scheme)
     if url == "-" or (url == "stderr" and name == "sink_of"):
         kind, place = "file", url
     elif not colon or kind not in KINDS or not place:

@@ -220,7 +220,7 @@ class KafkaSink:
 
     def __init__(self, place: Place) -> None:
         self._client, self._topic = Client(place), place.name
-        self._producer = self._client.producer(message_timeout_ms=0)
+        self._producer = self._client.producer()
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Hand over `records`, and wait until all in-sync replicas have them."""
@@ -237,7 +237,7 @@ class KafkaSink:
             client.check_record(error)
             await client.outage.sit_out(error.str())
             # what the broker knew of this producer is gone: another one sends all again, in order
-            client.broken, self._producer = None, client.producer(message_timeout_ms=0)
+            client.broken, self._producer = None, client.producer()
 
     def _begun(self, records: Sequence[Record], failed: list[Any]) -> bool:
         """Hand over `records`, and wait a moment: whether some have no answer yet."""

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from queue import SimpleQueue
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from foretell.errors import BadSettings, MissingExtra, StoreFailed
@@ -21,36 +19,10 @@ POLL_S = 0.1
 """So long librdkafka is waited for at a time."""
 
 COORDINATOR_S = 10.0
-"""So long an answer of a group's or a transaction's coordinator is waited for."""
+"""So long an answer of a group's coordinator is waited for."""
 
 Came = TypeVar("Came")
 Partition = tuple[str, int]
-
-
-class _Thread:
-    """Makes calls, one after the other; one that hangs does not keep the process from its end."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        threading.Thread(target=self._work, name="kafka", daemon=True).start()
-
-    def _work(self) -> None:
-        while (one := self._calls.get()) is not None:
-            future, function = one
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - whoever called has it
-                future.set_exception(error)
-
-    def call(self, function: Callable[[], Came]) -> Future[Came]:
-        future: Future[Came] = Future()
-        self._calls.put((future, function))
-        return future
-
-    def close(self) -> None:
-        self._calls.put(None)
 
 
 class Client:
@@ -67,8 +39,7 @@ class Client:
         self.outage = Outage(f"Kafka at {place.server}")
         self.refused: Any = None  # what no other try would change
         self.broken: Any = None  # why librdkafka's client itself will do no more
-        self.lost = False  # whether a broker has been away since that was last said
-        self._thread = _Thread()
+        self._thread = ThreadPoolExecutor(1, "kafka")
         self.settings: dict[str, Any] = {
             "bootstrap.servers": place.server,
             "client.id": "foretell",
@@ -98,7 +69,7 @@ class Client:
         except (self.kafka.KafkaException, ValueError, TypeError) as error:
             raise BadSettings(f"these settings of Kafka cannot be used: {error}") from None
 
-    def producer(self, **settings: Any) -> Any:
+    def producer(self) -> Any:
         """An idempotent one; keys go to the partitions that Java's clients have them in."""
         return self.made(
             "Producer",
@@ -107,7 +78,7 @@ class Client:
             partitioner="murmur2_random",
             queue_buffering_max_messages=100_000,
             linger_ms=0,
-            **settings,
+            message_timeout_ms=0,
         )
 
     def placed(self, offsets: dict[Partition, int], metadata: str) -> list[Any]:
@@ -120,7 +91,7 @@ class Client:
         producer: Any,
         topic: str,
         records: Sequence[Record],
-        told: Callable[[Any, Any], None] | None = None,
+        told: Callable[[Any, Any], None],
     ) -> None:
         """`records` are in the producer's queue; while it is full, some go out of it.
 
@@ -141,14 +112,9 @@ class Client:
 
     async def call(self, function: Callable[..., Came], *given: Any) -> Came:
         """What `function` returns, called in the one thread."""
-        return await asyncio.wrap_future(self._thread.call(lambda: function(*given)))
-
-    def abandon(self) -> None:
-        """What hangs is left to itself; calls are made in another thread from now on."""
-        self._thread = _Thread()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *given)
 
     def _told(self, error: Any) -> None:
-        self.lost = self.lost or error.code() < 0
         if error.fatal() or error.code() == self.codes._FATAL:
             self.broken = error
         elif not self.passes(error):
@@ -184,8 +150,6 @@ class Client:
         if self.refused or error.code() in (
             *(codes.MSG_SIZE_TOO_LARGE, codes.RECORD_LIST_TOO_LARGE, codes.INVALID_RECORD),
             *(codes.TOPIC_AUTHORIZATION_FAILED, codes.CLUSTER_AUTHORIZATION_FAILED),
-            *(codes.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, codes.INVALID_TRANSACTION_TIMEOUT),
-            *(codes.GROUP_AUTHORIZATION_FAILED, codes.FENCED_INSTANCE_ID),
             *(codes.TOPIC_EXCEPTION, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION),
         ):
             why = refusal(error.str()) or error.str()
@@ -199,4 +163,4 @@ class Client:
 
     def close(self) -> None:
         """The thread ends."""
-        self._thread.close()
+        self._thread.shutdown(wait=False)
