@@ -56,13 +56,13 @@ def _forgetting(daemon: Kafka, topics: Sequence[str], most: int) -> Iterator[Non
         admin = AdminClient(daemon.settings)
         looking = Consumer({**daemon.settings, "group.id": "looks"})
         while not over.wait(_FORGETS_EVERY_S):
-            ends = [looking.get_watermark_offsets(TopicPartition(*part))[1] for part in parts]
-            old = [
-                TopicPartition(*part, end - most)
-                for part, end in zip(parts, ends, strict=True)
-                if end > most
-            ]
             try:
+                ends = [looking.get_watermark_offsets(TopicPartition(*part))[1] for part in parts]
+                old = [
+                    TopicPartition(*part, end - most)
+                    for part, end in zip(parts, ends, strict=True)
+                    if end > most
+                ]
                 for done in admin.delete_records(old).values() if old else ():
                     done.result()
             except KafkaException as error:

@@ -56,8 +56,8 @@ def stream(  # noqa: PLR0913 - one keyword for each flag
 
     Places are URLs as `foretell stream` takes them: kafka://, nats://, amqp://, mqtt://, redis://,
     file:, or - for this end of a pipe. `state` is where windows are kept: file:PATH, redis://, or
-    None for memory. Brokers have no end: SIGTERM or SIGINT
-    finishes what was taken, where this is called in the main thread. A second signal raises
+    None for memory. Brokers have no end: SIGTERM or SIGINT finishes what was
+    taken, where this is called in the main thread. A second signal raises
     `asyncio.CancelledError`. Raises BadSettings, BadPackage, MissingExtra, StoreFailed.
     """
     choices = Choices(emit == "merged", key, when, format)

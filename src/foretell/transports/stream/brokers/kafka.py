@@ -4,34 +4,119 @@ Offsets are committed when their results are out, and no others. A commit's meta
 as long as somebody works behind it, so who comes after a killed consumer knows that it was.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
-from foretell.errors import StoreFailed
-from foretell.transports.stream.brokers.kafka_client import (
-    COORDINATOR_S,
-    POLL_S,
-    Client,
-    Partition,
-)
+from foretell.errors import BadSettings, MissingExtra, StoreFailed
 from foretell.transports.stream.brokers.places import Place, placed
-from foretell.transports.stream.brokers.waiting import Taking
-from foretell.transports.stream.message import MOST_ROWS, Message, Record
+from foretell.transports.stream.brokers.tls import refusal
+from foretell.transports.stream.brokers.waiting import Outage, Taking
+from foretell.transports.stream.message import ID_HEADER, MOST_ROWS, Message, Record
 
 _log = logging.getLogger("foretell.stream")
 _EXAMPLE = "kafka://HOST:PORT/TOPIC?group=NAME (names of librdkafka's settings may follow)"
 _KNOWN = {"group": "foretell"}
-_LEFT = ""
-OPEN = "open"
-"""What an offset's metadata says while somebody works behind it."""
+_POLL_S = 0.1
+_COORDINATOR_S = 10.0
+_OPEN, _LEFT = "open", ""
+_QUIET = logging.getLogger("foretell.stream.librdkafka")
+_QUIET.setLevel(logging.CRITICAL + 1)
+
+Came = TypeVar("Came")
+Partition = tuple[str, int]
+
+
+class _Client:
+    """What source and sink share: settings, errors, and the thread that librdkafka is called in."""
+
+    def __init__(self, place: Place) -> None:
+        try:
+            import confluent_kafka
+        except ImportError:
+            raise MissingExtra("kafka:// needs the extra: pip install 'foretell[stream]'") from None
+        self.kafka = confluent_kafka
+        codes = confluent_kafka.KafkaError
+        self.codes = codes
+        self.outage = Outage(f"Kafka at {place.server}")
+        self.refused: Any = None  # what no other try would change
+        self.broken: Any = None  # why librdkafka's client itself will do no more
+        self._thread = ThreadPoolExecutor(1, "kafka")
+        self.settings: dict[str, Any] = {
+            "bootstrap.servers": place.server,
+            "client.id": "foretell",
+            "error_cb": self._told,
+            "logger": _QUIET,
+            "reconnect.backoff.max.ms": 2000,
+        }
+        if place.tls is not None:
+            place.tls.context()  # says what is wrong with a file
+            self.settings["security.protocol"] = "ssl"
+            names = {"ca": "ssl.ca.location", "cert": "ssl.certificate.location"}
+            names["key"] = "ssl.key.location"
+            told = place.tls._asdict()
+            told["key"] = told["key"] or told["cert"]  # one file may have both
+            self.settings |= {names[name]: file for name, file in told.items() if file}
+        if place.user is not None:
+            security = "sasl_plaintext" if place.tls is None else "sasl_ssl"
+            self.settings |= {"security.protocol": security, "sasl.mechanism": "PLAIN"}
+            self.settings |= {"sasl.username": place.user, "sasl.password": place.password or ""}
+        self.settings |= {name: told for name, told in place.options.items() if "." in name}
+
+    def made(self, kind: str, **settings: Any) -> Any:
+        """A Consumer or Producer with settings of its own. Raises BadSettings."""
+        own = {name.replace("_", "."): told for name, told in settings.items()}
+        try:
+            return getattr(self.kafka, kind)({**own, **self.settings})
+        except (self.kafka.KafkaException, ValueError, TypeError) as error:
+            raise BadSettings(f"these settings of Kafka cannot be used: {error}") from None
+
+    async def call(self, function: Callable[..., Came], *given: Any) -> Came:
+        """What `function` returns, called in the one thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *given)
+
+    def _told(self, error: Any) -> None:
+        if error.fatal() or error.code() == self.codes._FATAL:
+            self.broken = error
+        elif not self.passes(error):
+            self.refused = error
+        elif error.code() == self.codes._ALL_BROKERS_DOWN:
+            self.outage.noticed(error.str())
+
+    def passes(self, error: Any) -> bool:
+        """Whether it is an outage: what librdkafka itself met, or what a broker says of itself."""
+        codes = self.codes
+        if error.code() < 0:
+            if refusal(error.str()):
+                return False
+            return error.code() not in (codes._AUTHENTICATION, codes._SSL, codes._INVALID_ARG)
+        return error.code() in (
+            *(codes.UNKNOWN_TOPIC_OR_PART, codes.LEADER_NOT_AVAILABLE),
+            *(codes.NOT_LEADER_FOR_PARTITION, codes.REQUEST_TIMED_OUT, codes.BROKER_NOT_AVAILABLE),
+            *(codes.REPLICA_NOT_AVAILABLE, codes.NETWORK_EXCEPTION, codes.KAFKA_STORAGE_ERROR),
+            *(codes.COORDINATOR_LOAD_IN_PROGRESS, codes.COORDINATOR_NOT_AVAILABLE),
+            *(codes.NOT_COORDINATOR, codes.REBALANCE_IN_PROGRESS, codes.UNKNOWN_MEMBER_ID),
+            *(codes.ILLEGAL_GENERATION, codes.NOT_ENOUGH_REPLICAS, codes.FENCED_LEADER_EPOCH),
+        )
+
+    def check(self) -> None:
+        """Raises StoreFailed when the broker has said that it will not do."""
+        error = self.refused or self.broken
+        if error is not None:
+            raise StoreFailed(f"Kafka refuses: {refusal(error.str()) or error.str()}")
+
+    def close(self) -> None:
+        """The thread ends."""
+        self._thread.shutdown(wait=False)
 
 
 class KafkaSource:
     """A member of a consumer group."""
 
     def __init__(self, place: Place) -> None:
-        self._client, self._topic = Client(place), place.name
+        self._client, self._topic = _Client(place), place.name
         self._consumer: Any = self._client.made(
             "Consumer",
             group_id=place.options["group"],
@@ -77,7 +162,7 @@ class KafkaSource:
                 on_lost=self._lost,
             )
             self._subscribed = True
-        first = consumer.poll(POLL_S)
+        first = consumer.poll(_POLL_S)
         if first is None:
             return []
         found = [self._message(one) for one in (first, *consumer.consume(most - 1, 0))]
@@ -110,13 +195,13 @@ class KafkaSource:
     def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
         self._held |= {(one.topic, one.partition) for one in partitions}
         try:
-            committed = consumer.committed(partitions, timeout=COORDINATOR_S)
+            committed = consumer.committed(partitions, timeout=_COORDINATOR_S)
         except self._client.kafka.KafkaException as error:
             _log.warning("what the group has committed cannot be asked for: %s", error)
             self._suspect |= {(one.topic, one.partition): -1 for one in partitions}
             return
         for one in committed:
-            if one.offset >= 0 and one.metadata == OPEN:
+            if one.offset >= 0 and one.metadata == _OPEN:
                 self._suspect[one.topic, one.partition] = one.offset + MOST_ROWS
 
     def _revoked(self, consumer: Any, partitions: list[Any]) -> None:
@@ -128,16 +213,13 @@ class KafkaSource:
                 self._commit(left, _LEFT)
         except self._client.kafka.KafkaException as error:
             _log.warning("leaving a partition could not be said: %s", error)
-        self._forget(mine)
+        self._lost(consumer, partitions)
 
     def _lost(self, _: Any, partitions: list[Any]) -> None:
-        self._forget([(one.topic, one.partition) for one in partitions])
-
-    def _forget(self, partitions: Sequence[Partition]) -> None:
         for one in partitions:
-            self._next.pop(one, None)
-            self._suspect.pop(one, None)
-            self._held.discard(one)
+            self._next.pop((one.topic, one.partition), None)
+            self._suspect.pop((one.topic, one.partition), None)
+            self._held.discard((one.topic, one.partition))
 
     async def _opened(self, found: Sequence[Message]) -> None:
         """Before a partition's first messages are scored, the group is told that they are."""
@@ -151,18 +233,21 @@ class KafkaSource:
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """Offsets up to these are committed; they came in order, and so are finished."""
-        await self._committed(behind(messages))
+        await self._committed({one.receipt[0]: one.receipt[1] + 1 for one in messages})
 
     async def _committed(self, offsets: dict[Partition, int]) -> None:
         codes = self._client.codes
-        gone = codes._ASSIGNMENT_LOST, codes._STATE, codes._MAX_POLL_EXCEEDED
+        gone = {
+            *(codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS),
+            *(codes._ASSIGNMENT_LOST, codes._STATE, codes._MAX_POLL_EXCEEDED),
+        }
         while True:
             try:
-                await self._client.call(self._commit, offsets, OPEN)
+                await self._client.call(self._commit, offsets, _OPEN)
             except self._client.kafka.KafkaException as failed:
                 self._client.check()
                 error = failed.args[0]
-                if error.code() in gone or self._client.moved_on(error):
+                if error.code() in gone:
                     _log.warning("the group has moved on; others do again what was not committed")
                     return
                 if not self._client.passes(error):
@@ -176,10 +261,11 @@ class KafkaSource:
         kafka = self._client.kafka
         if not self._consumer.memberid():  # a commit would be refused, of a named member for good
             raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError._ASSIGNMENT_LOST))
-        told = self._client.placed(offsets, metadata)
+        make = kafka.TopicPartition
+        told = [make(*partition, offset, metadata) for partition, offset in offsets.items()]
         for one in self._consumer.commit(offsets=told, asynchronous=False):
             if one.error is not None:
-                raise kafka.KafkaException(one.error)
+                raise self._client.kafka.KafkaException(one.error)
         self._next |= offsets
 
     async def lag(self) -> int | None:
@@ -210,17 +296,29 @@ class KafkaSource:
         self._client.close()
 
 
-def behind(messages: Sequence[Message]) -> dict[Partition, int]:
-    """The offsets behind `messages`, which came in order."""
-    return {one.receipt[0]: one.receipt[1] + 1 for one in messages}
-
-
 class KafkaSink:
     """An idempotent producer; keys go to the partitions that Java's clients have them in."""
 
     def __init__(self, place: Place) -> None:
-        self._client, self._topic = Client(place), place.name
-        self._producer = self._client.producer()
+        self._client, self._topic = _Client(place), place.name
+        codes = self._client.codes
+        self._refusals = {
+            *(codes.MSG_SIZE_TOO_LARGE, codes.RECORD_LIST_TOO_LARGE, codes.INVALID_RECORD),
+            *(codes.TOPIC_AUTHORIZATION_FAILED, codes.CLUSTER_AUTHORIZATION_FAILED),
+            *(codes.TOPIC_EXCEPTION, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION),
+        }
+        self._producer = self._made()
+
+    def _made(self) -> Any:
+        return self._client.made(
+            "Producer",
+            acks="all",
+            enable_idempotence=True,
+            message_timeout_ms=0,
+            partitioner="murmur2_random",
+            queue_buffering_max_messages=100_000,
+            linger_ms=0,
+        )
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Hand over `records`, and wait until all in-sync replicas have them."""
@@ -234,10 +332,12 @@ class KafkaSink:
                 client.outage.over()
                 return
             error = client.refused or client.broken or failed[0]
-            client.check_record(error)
+            if client.refused or error.code() in self._refusals:
+                why = refusal(error.str()) or error.str()
+                raise StoreFailed(f"Kafka does not take a record: {why}")
             await client.outage.sit_out(error.str())
             # what the broker knew of this producer is gone: another one sends all again, in order
-            client.broken, self._producer = None, client.producer()
+            client.broken, self._producer = None, self._made()
 
     def _begun(self, records: Sequence[Record], failed: list[Any]) -> bool:
         """Hand over `records`, and wait a moment: whether some have no answer yet."""
@@ -246,8 +346,19 @@ class KafkaSink:
             if error is not None:
                 failed.append(error)
 
+        produce, topic = self._producer.produce, self._topic
         try:
-            self._client.produced(self._producer, self._topic, records, out)
+            for record in records:
+                headers = [(ID_HEADER, record.id.encode()), *record.headers]
+                while True:
+                    try:
+                        produce(topic, record.value, record.key, headers=headers, on_delivery=out)
+                    except BufferError:  # its queue is full: some go out of it
+                        self._producer.poll(_POLL_S)
+                        if self._client.refused or self._client.broken:
+                            return False
+                    else:
+                        break
         except self._client.kafka.KafkaException as error:
             failed.append(error.args[0])
         return self._under_way()
@@ -257,7 +368,7 @@ class KafkaSink:
         if self._client.broken is not None:
             return False
         try:
-            return bool(self._producer.flush(POLL_S))
+            return bool(self._producer.flush(_POLL_S))
         except self._client.kafka.KafkaException as error:
             self._client.broken = error.args[0]
             return False
@@ -267,16 +378,11 @@ class KafkaSink:
         self._client.close()
 
 
-def place_of(url: str) -> Place:
-    """The topic at `url` (…//HOST:PORT/TOPIC?group=G). Raises BadSettings."""
-    return placed(url, _KNOWN, _EXAMPLE, free=".")
-
-
 def source_of(url: str) -> KafkaSource:
-    """The topic at `url`. Raises BadSettings, MissingExtra."""
-    return KafkaSource(place_of(url))
+    """The topic at `url` (…//HOST:PORT/TOPIC?group=G). Raises BadSettings, MissingExtra."""
+    return KafkaSource(placed(url, _KNOWN, _EXAMPLE, free="."))
 
 
 def sink_of(url: str) -> KafkaSink:
     """The topic at `url`. Raises BadSettings, MissingExtra."""
-    return KafkaSink(place_of(url))
+    return KafkaSink(placed(url, _KNOWN, _EXAMPLE, free="."))
