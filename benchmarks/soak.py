@@ -16,7 +16,7 @@ from benchmarks import processes
 from benchmarks.harness import LOAD_CORE, BenchFailed, pinned
 from benchmarks.stream_runs import Bench, broker, process, stream
 
-REMEMBERED_S = 3.0
+REMEMBERED_S = 2.0
 """So long the broker keeps messages, at least."""
 
 _FORGETS_EVERY_S = 0.5
