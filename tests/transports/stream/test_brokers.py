@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import Any
 import pytest
 
 from foretell.packing import pack
+from tests.redis_server import free_port
+from tests.transports.stream.consumers import Consumer, status_becomes, stopped
 from tests.transports.stream.daemons import Daemon, Put
 from tests.transports.stream.daemons_kafka import Kafka
 from tests.transports.stream.daemons_mqtt import Mosquitto
@@ -46,11 +46,10 @@ def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
     one.stop()
 
 
-def started(package: Path, daemon: Daemon, consumer: str = "one") -> subprocess.Popen[bytes]:
+def started(package: Path, daemon: Daemon, consumer: str = "one", *more: str) -> Consumer:
     flags = ["--from", daemon.source("in", consumer), "--to", daemon.sink("out")]
     flags += ["--dead-letters", daemon.sink("dead"), "--key", "n"]
-    command = [sys.executable, "-m", "foretell", "stream", str(package), *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    return Consumer(package, *flags, *more)
 
 
 CODES = {True: "invalid_input", False: "model_failed"}  # of garbage, and of what the model fails on
@@ -78,7 +77,7 @@ def documents(daemon: Daemon, name: str) -> list[dict[str, Any]]:
     return [json.loads(value) for value in daemon.told(name)]
 
 
-def wait_for(daemon: Daemon, wanted: int, consumer: subprocess.Popen[bytes], within: float) -> None:
+def wait_for(daemon: Daemon, wanted: int, consumer: Consumer, within: float) -> None:
     """Until there are results and dead letters of so many messages."""
     deadline = time.monotonic() + within
     while True:
@@ -93,13 +92,6 @@ def wait_for(daemon: Daemon, wanted: int, consumer: subprocess.Popen[bytes], wit
         time.sleep(0.1)
 
 
-def stopped(consumer: subprocess.Popen[bytes]) -> str:
-    consumer.send_signal(signal.SIGTERM)
-    _, err = consumer.communicate(timeout=30)
-    assert consumer.returncode in (0, 3), err
-    return err.decode()
-
-
 def test_nothing_is_lost_when_consumers_are_killed_and_the_broker_restarts(
     daemon: Daemon, package: Path
 ) -> None:
@@ -107,23 +99,20 @@ def test_nothing_is_lost_when_consumers_are_killed_and_the_broker_restarts(
     draw, step = random.Random(3), max(TOTAL // 20, 1)
     starts = range(0, TOTAL, step)
     kills, restarts = {*draw.sample(starts[2:-1], KILLS)}, {starts[len(starts) // 3], starts[-2]}
-    consumer = started(package, daemon)
-    try:
+    with contextlib.ExitStack() as consumers:
+        consumer = consumers.enter_context(started(package, daemon))
         for start in starts:
             daemon.put("in", map(message, range(start, min(start + step, TOTAL))))
             if start in kills:
                 wait_for(daemon, start // 2, consumer, 40)
                 time.sleep(draw.random() / 50)
                 consumer.kill()
-                consumer.communicate()
-                consumer = started(package, daemon)
+                consumer = consumers.enter_context(started(package, daemon))
             if start in restarts:
                 daemon.stop()
                 daemon.start()
         wait_for(daemon, TOTAL, consumer, 60 + TOTAL / 500)
         stopped(consumer)
-    finally:
-        consumer.kill()
     results, dead = documents(daemon, "out"), documents(daemon, "dead")
     bad = {n for n in range(TOTAL) if is_garbage(n) or is_poison(n)}
     assert {one["n"] for one in results} == set(range(TOTAL)) - bad
@@ -166,14 +155,16 @@ def test_a_message_that_ends_the_process_becomes_a_dead_letter(
 
 def test_one_of_two_consumers_leaves_and_nothing_is_lost(daemon: Daemon, package: Path) -> None:
     daemon.prepare("in", "out", "dead")
-    consumers = [started(package, daemon, name) for name in ("two", "three")]
-    try:
+    ports = [free_port(), free_port()]
+    with (
+        started(package, daemon, "two", "--metrics-bind", f"127.0.0.1:{ports[0]}") as first,
+        started(package, daemon, "three", "--metrics-bind", f"127.0.0.1:{ports[1]}") as second,
+    ):
+        for port in ports:
+            status_becomes(port, 200)
         daemon.put("in", map(message, range(1000)))
-        wait_for(daemon, 500, consumers[0], 40)
-        stopped(consumers[0])
+        wait_for(daemon, 500, first, 40)
+        stopped(first)
         daemon.put("in", map(message, range(1000, 2000)))
-        wait_for(daemon, 2000, consumers[1], 60)
-        stopped(consumers[1])
-    finally:
-        for one in consumers:
-            one.kill()
+        wait_for(daemon, 2000, second, 60)
+        stopped(second)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,17 +10,18 @@ import pytest
 
 from foretell.transports.stream.brokers import sink_of
 from foretell.transports.stream.message import Record
+from tests.transports.stream.consumers import Consumer, stopped
 from tests.transports.stream.daemons import Daemon
 from tests.transports.stream.daemons_kafka import Kafka
 from tests.transports.stream.daemons_rabbit import Rabbit
 from tests.transports.stream.daemons_redis import Redis
-from tests.transports.stream.test_brokers import documents, package, stopped
+from tests.transports.stream.test_brokers import documents, package
 
 __all__ = ["package"]  # a fixture
 pytestmark = pytest.mark.slow
 
 
-def wait_until(daemon: Daemon, wanted: int, consumer: subprocess.Popen[bytes]) -> list[int]:
+def wait_until(daemon: Daemon, wanted: int, consumer: Consumer) -> list[int]:
     deadline = time.monotonic() + 60
     while len(told := [one["n"] for one in documents(daemon, "out")]) < wanted:
         assert consumer.poll() is None, consumer.communicate()[1].decode()
@@ -41,25 +40,20 @@ def test_a_sink_that_is_away_for_longer_than_the_group_waits_loses_nothing(
     source.prepare("in")
     url = f"{source.source('in', member)}&max.poll.interval.ms=6000"
     flags = ["--from", url, "--to", sink.sink("out"), "--dead-letters", sink.sink("dead")]
-    command = [sys.executable, "-m", "foretell", "stream", str(package), *flags, "--key", "n"]
-    consumer = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
-        source.put("in", ((b"k", b'{"x":1,"y":2,"n":%d}' % n) for n in range(10)))
-        wait_until(sink, 10, consumer)
-        sink.stop()
-        source.put("in", ((b"k", b'{"x":1,"y":2,"n":%d}' % n) for n in range(10, 20)))
-        time.sleep(9)  # the outage itself: the group gives up on its member after 6 s
-        sink.start()
-        source.put("in", ((b"k", b'{"x":1,"y":2,"n":%d}' % n) for n in range(20, 30)))
-        told = wait_until(sink, 30, consumer)
-        assert [*dict.fromkeys(told)] == [*range(30)]
-        err = stopped(consumer)
-        assert err.count("Redis at") == 2, "away and back, a line each"
+        with Consumer(package, *flags, "--key", "n") as consumer:
+            source.put("in", ((b"k", b'{"x":1,"y":2,"n":%d}' % n) for n in range(10)))
+            wait_until(sink, 10, consumer)
+            sink.stop()
+            source.put("in", ((b"k", b'{"x":1,"y":2,"n":%d}' % n) for n in range(10, 20)))
+            time.sleep(9)  # the outage itself: the group gives up on its member after 6 s
+            sink.start()
+            source.put("in", ((b"k", b'{"x":1,"y":2,"n":%d}' % n) for n in range(20, 30)))
+            told = wait_until(sink, 30, consumer)
+            assert [*dict.fromkeys(told)] == [*range(30)]
+            err = stopped(consumer)
+            assert err.count("Redis at") == 2, "away and back, a line each"
     finally:
-        consumer.kill()
-        consumer.wait()
-        assert consumer.stderr is not None
-        consumer.stderr.close()
         source.stop()
         sink.stop()
 

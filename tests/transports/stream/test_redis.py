@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.transports.stream.consumers import stopped
 from tests.transports.stream.daemons_redis import Redis
-from tests.transports.stream.test_brokers import documents, package, started, stopped, wait_for
+from tests.transports.stream.test_brokers import documents, package, started, wait_for
 
 __all__ = ["package"]  # a fixture
 pytestmark = pytest.mark.slow

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from foretell.errors import BadSettings
 from foretell.transports.stream import brokers
+from tests.transports.stream.consumers import Consumer, stopped
 from tests.transports.stream.daemons_tls import (
     Behind,
     Certificates,
@@ -21,7 +20,7 @@ from tests.transports.stream.daemons_tls import (
     SecureRabbit,
     SecureRedis,
 )
-from tests.transports.stream.test_brokers import package, stopped, wait_for
+from tests.transports.stream.test_brokers import package, wait_for
 
 __all__ = ["package"]  # a fixture
 
@@ -35,18 +34,10 @@ def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Behind]:
     one.stop()
 
 
-def started(package: Path, *flags: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "foretell", "stream", str(package), *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
-
-
 def refused(package: Path, *flags: str) -> str:
     """What is said at once; nothing is waited for."""
-    with started(package, *flags) as consumer:
-        try:
-            _, err = consumer.communicate(timeout=20)
-        finally:
-            consumer.kill()
+    with Consumer(package, *flags) as consumer:
+        _, err = consumer.communicate(timeout=20)
     assert consumer.returncode == 1, err
     assert b"secret" not in err
     return err.decode()
@@ -61,12 +52,9 @@ def test_messages_pass_over_tls_and_wrong_certificates_are_refused_at_once(
     daemon.put("in", ((b"k", b'{"x":1,"y":2,"n":%d}' % n) for n in range(50)))
     places = [daemon.tls(url, own) for url in (daemon.source("in"), daemon.sink("out"))]
     flags = ["--from", places[0], "--to", places[1], "--key", "n"]
-    with started(package, *flags, "--dead-letters", daemon.tls(daemon.sink("dead"), own)) as one:
-        try:
-            wait_for(daemon, 50, one, 40)
-            stopped(one)
-        finally:
-            one.kill()
+    with Consumer(package, *flags, "--dead-letters", daemon.tls(daemon.sink("dead"), own)) as one:
+        wait_for(daemon, 50, one, 40)
+        stopped(one)
 
     stranger = daemon.tls(daemon.source("in"), own.replace(ca, f"ca={daemon.certificates.other}"))
     stranger = stranger.replace("guest:guest@", "").replace("://", "://who:secret@")

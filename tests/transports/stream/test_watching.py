@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,16 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.redis_server import free_port
+from tests.transports.stream.consumers import Consumer, asked, status_becomes, stopped
 from tests.transports.stream.daemons import Daemon
 from tests.transports.stream.daemons_mqtt import Mosquitto
-from tests.transports.stream.test_brokers import (
-    BROKERS,
-    is_garbage,
-    is_poison,
-    message,
-    package,
-    stopped,
-)
+from tests.transports.stream.test_brokers import BROKERS, is_garbage, is_poison, message, package
 
 __all__ = ["package"]  # a fixture
 pytestmark = pytest.mark.slow
@@ -38,36 +28,13 @@ def daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
     one.stop()
 
 
-def asked(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def status_becomes(port: int, wanted: int) -> str:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            status, text = asked(port, "/health/ready")
-        except OSError:  # it has not begun
-            status, text = 0, ""
-        if status == wanted:
-            return text
-        assert time.monotonic() < deadline, (status, text)
-        time.sleep(0.05)
-
-
 def test_counts_add_up_and_an_outage_is_told_to_probes(daemon: Daemon, package: Path) -> None:
     daemon.prepare("in", "out", "dead")
     port, n_bad = free_port(), sum(is_garbage(n) or is_poison(n) for n in range(500))
     flags = ["--from", daemon.source("in"), "--to", daemon.sink("out"), "--key", "n"]
     flags += ["--dead-letters", daemon.sink("dead"), "--metrics-bind", f"127.0.0.1:{port}"]
-    command = [sys.executable, "-m", "foretell", "stream", str(package), *flags]
-    consumer = subprocess.Popen([*command, "--when", "prediction == 1"], stderr=subprocess.PIPE)
-    try:
+    flags += ["--when", "prediction == 1"]
+    with Consumer(package, *flags) as consumer:
         status_becomes(port, 200)
         daemon.put("in", map(message, range(500)))
         deadline = time.monotonic() + 40
@@ -90,8 +57,3 @@ def test_counts_add_up_and_an_outage_is_told_to_probes(daemon: Daemon, package: 
         daemon.put("in", [message(1000)])
         err = stopped(consumer)
         assert err.count(" is away ") == err.count(" is back") <= 3
-    finally:
-        consumer.kill()
-        consumer.wait()
-        assert consumer.stderr is not None
-        consumer.stderr.close()

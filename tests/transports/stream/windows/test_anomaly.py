@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from subprocess import PIPE, Popen
 
 import pytest
 from examples.anomaly.picture import picture
@@ -15,9 +13,10 @@ from examples.anomaly.readings import PUMPS, readings
 from examples.anomaly.train import MEASURED, WINDOWS, train
 
 import foretell
+from tests.transports.stream.consumers import Consumer, stopped
 from tests.transports.stream.daemons_kafka import Kafka
 from tests.transports.stream.daemons_mqtt import Mosquitto
-from tests.transports.stream.test_brokers import documents, stopped, wait_for
+from tests.transports.stream.test_brokers import documents, wait_for
 
 ROOT = Path(__file__).parents[4]
 SECONDS = 200
@@ -41,15 +40,12 @@ def test_the_command_of_the_docs_scores_pumps(tmp_path: Path) -> None:
         command = command.replace(":1883/", f":{source.port}/").replace(":9092/", f":{sink.port}/")
         # the daemon has a session of that name, which loses nothing until the stream is there
         command = command.replace("/readings?client=watch", "/in?client=c-one")
-        flags = shlex.split(command.replace("/scored", "/out"))[1:]
+        flags = shlex.split(command.replace("/scored", "/out"))[2:]
         flags += ["--dead-letters", sink.sink("dead")]
-        with Popen([sys.executable, "-m", "foretell", *flags], cwd=tmp_path, stderr=PIPE) as stream:
-            try:
-                source.put("in", ((b"", json.dumps(row).encode()) for row in told))
-                wait_for(sink, len(told), stream, 60)
-                stopped(stream)
-            finally:
-                stream.kill()
+        with Consumer(*flags, cwd=tmp_path) as stream:
+            source.put("in", ((b"", json.dumps(row).encode()) for row in told))
+            wait_for(sink, len(told), stream, 60)
+            stopped(stream)
         results = sorted(documents(sink, "out"), key=lambda one: int(one["n"]))
     finally:
         source.stop()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,12 @@ import pytest
 import foretell
 from foretell.errors import BadSettings
 from foretell.packing import pack
+from tests.redis_server import free_port
+from tests.transports.stream.consumers import Consumer, status_becomes, stopped
 from tests.transports.stream.daemons import Daemon
 from tests.transports.stream.daemons_kafka import Kafka
 from tests.transports.stream.daemons_redis import Redis
-from tests.transports.stream.test_brokers import documents, stopped, wait_for
+from tests.transports.stream.test_brokers import documents, wait_for
 
 WINDOWS = {
     "key": "machine",
@@ -43,11 +44,6 @@ def rows() -> list[dict[str, Any]]:
         {"n": n, "machine": f"m{n % MACHINES}", "at": n, "x": round(draw.random() * 10, 3)}
         for n in range(TOTAL)
     ]
-
-
-def started(package: Path, *flags: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "foretell", "stream", str(package), "--emit", "merged"]
-    return subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, stdin=subprocess.PIPE)
 
 
 def test_lines_are_filled_in_as_the_training_table_was(package: Path, tmp_path: Path) -> None:
@@ -90,9 +86,10 @@ def test_killed_consumers_forget_nothing_and_count_nothing_twice(
     daemon.prepare("in", "out", "dead")
     flags = ["--from", daemon.source("in"), "--to", daemon.sink("out")]
     flags += ["--dead-letters", daemon.sink("dead"), "--state", f"file:{tmp_path / 'state'}"]
+    flags += ["--emit", "merged"]
     told, draw, step = rows(), random.Random(1), TOTAL // 10
-    consumer = started(package, *flags)
-    try:
+    with contextlib.ExitStack() as consumers:
+        consumer = consumers.enter_context(Consumer(package, *flags))
         for start in range(0, TOTAL, step):
             part = told[start : start + step]
             daemon.put("in", ((row["machine"].encode(), json.dumps(row).encode()) for row in part))
@@ -100,12 +97,9 @@ def test_killed_consumers_forget_nothing_and_count_nothing_twice(
                 wait_for(daemon, start, consumer, 40)
                 time.sleep(draw.random() / 50)
                 consumer.kill()
-                consumer.communicate()
-                consumer = started(package, *flags)
+                consumer = consumers.enter_context(Consumer(package, *flags))
         wait_for(daemon, TOTAL, consumer, 60)
         stopped(consumer)
-    finally:
-        consumer.kill()
     assert not documents(daemon, "dead")
     results = documents(daemon, "out")
     expected = foretell.rolling(told, WINDOWS)["y"]
@@ -119,26 +113,29 @@ def test_members_of_a_group_take_over_one_anothers_past(tmp_path: Path, package:
     (tmp_path / "kafka").mkdir()
     (tmp_path / "redis").mkdir()
     daemon, redis = Kafka(tmp_path / "kafka"), Redis(tmp_path / "redis")
-    consumers: list[subprocess.Popen[bytes]] = []
     try:
         daemon.prepare("in", "out", "dead")
         told = rows()
-        for name in ("two", "three"):
-            flags = ["--from", daemon.source("in", name), "--to", daemon.sink("out")]
-            flags += ["--state", f"redis://127.0.0.1:{redis.port}/foretell"]
-            consumers.append(started(package, *flags, "--dead-letters", daemon.sink("dead")))
-        for half in (told[: TOTAL // 2], told[TOTAL // 2 :]):
-            daemon.put("in", ((row["machine"].encode(), json.dumps(row).encode()) for row in half))
-            wait_for(daemon, half[-1]["n"] + 1, consumers[-1], 40)
-            if half[0]["n"] == 0:
+        with contextlib.ExitStack() as group:
+            consumers = []
+            for name in ("two", "three"):
+                port = free_port()
+                flags = ["--from", daemon.source("in", name), "--to", daemon.sink("out")]
+                flags += ["--dead-letters", daemon.sink("dead"), "--emit", "merged"]
+                flags += ["--state", f"redis://127.0.0.1:{redis.port}/foretell"]
+                flags += ["--metrics-bind", f"127.0.0.1:{port}"]
+                consumers.append(group.enter_context(Consumer(package, *flags)))
+                status_becomes(port, 200)
+            for half in (told[: TOTAL // 2], told[TOTAL // 2 :]):
+                daemon.put(
+                    "in", ((row["machine"].encode(), json.dumps(row).encode()) for row in half)
+                )
+                wait_for(daemon, half[-1]["n"] + 1, consumers[-1], 40)
                 stopped(consumers.pop(0))
-        stopped(consumers[0])
         expected = foretell.rolling(told, WINDOWS)["y"]
         results = documents(daemon, "out")
         assert {one["n"] for one in results} == set(range(TOTAL))
         assert all(one["y"] == expected[one["n"]] for one in results)
     finally:
-        for consumer in consumers:
-            consumer.kill()
         daemon.stop()
         redis.stop()
