@@ -1,7 +1,8 @@
 """The benchmark's command line: measure, print the tables, judge the budgets, keep the results.
 
-    python -m benchmarks.run            # about ten minutes; writes RESULTS.md, results.json, charts
+    python -m benchmarks.run            # 40 minutes; writes RESULTS.md, results.json, charts
     python -m benchmarks.run --quick    # a minute or two, for a look; writes nothing
+    python -m benchmarks.run --sections stream --keep    # that part anew; the others stay
 
 The section on the peers measures nothing: it shows what `make peers` kept.
 
@@ -32,7 +33,7 @@ from benchmarks.image import image, require_base
 from benchmarks.many_rows import many_rows
 from benchmarks.overload import overload
 from benchmarks.peers.kept import peers
-from benchmarks.report import Run
+from benchmarks.report import Run, kept_in
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.sections import Effort, Section
 from benchmarks.servers import SERVERS
@@ -68,13 +69,18 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, nothing written")
     parser.add_argument("--rounds", type=int, help="rounds (3; quick: 1)")
     parser.add_argument("--seconds", type=int, help="of each measurement (3; quick: 2)")
-    only = parser.add_argument_group("only a part, of which nothing is written")
+    only = parser.add_argument_group("only a part, of which nothing is written unless told")
     only.add_argument("--connections", help="numbers with commas (1,8,32,128; quick: 1,32)")
     only.add_argument("--servers", help=f"names with commas, of: {', '.join(SERVERS)}")
     only.add_argument("--sections", help=f"names with commas, of: {', '.join(SECTIONS)}")
+    only.add_argument("--keep", action="store_true", help="write whole --sections, with their date")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     told = parser.parse_args(argv)
-    told.keep = not (told.quick or told.connections or told.servers or told.sections)
+    told.part = bool(told.quick or told.connections or told.servers)
+    if told.keep and told.part:
+        parser.error("--keep takes whole sections: no --quick, --connections, --servers")
+    told.before = bool(told.sections and told.keep)
+    told.keep = not told.part and (told.keep or not told.sections)
     if told.rounds is None:
         told.rounds = 1 if told.quick else 3
     if told.seconds is None:
@@ -93,8 +99,9 @@ def bench(told: argparse.Namespace, argv: Sequence[str], console: Console) -> Ru
     require_tools()
     if "image" in told.sections:  # which is half an hour away
         require_base()
+    before = kept_in(HERE / "results.json") if told.before else {}
     told_machine = machine()
-    sections = []
+    sections = dict[str, Section]()
     with tempfile.TemporaryDirectory(prefix="foretell-bench-") as name, console.status("") as bar:
         tell = bar.update if console.is_terminal else console.print
         for section in told.sections:
@@ -111,9 +118,9 @@ def bench(told: argparse.Namespace, argv: Sequence[str], console: Console) -> Ru
                 tell=told_of,
                 servers=told.servers,
             )
-            sections.append(SECTIONS[section](effort))
+            sections[section] = SECTIONS[section](effort)
     command = commands.again("bench", "benchmarks.run", argv)
-    return Run(Conditions(command, told.rounds, told.seconds, told_machine), sections)
+    return Run(Conditions(command, told.rounds, told.seconds, told_machine), sections, before)
 
 
 def main(argv: Sequence[str]) -> int:

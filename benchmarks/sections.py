@@ -68,7 +68,7 @@ class Section:
 
     The first `labels` columns of `rows` are words, the others numbers. `charts` are SVG texts
     by file name. `others` are shares of the server's core that went to somebody else, in per
-    cent, one a measurement. `data` is what results.json keeps of it all, JSON-ready.
+    cent, one a measurement. `data` is what results.json keeps of it all, beside the table.
     """
 
     title: str

@@ -17,15 +17,16 @@ from benchmarks.harness import LOAD_CORE, BenchFailed, pinned
 from benchmarks.stream_runs import Bench, broker, process, stream
 
 REMEMBERED_S = 2.0
-"""So long the broker keeps messages, at least."""
+"""Of so long each partition keeps as many messages as all of them get."""
 
 _FORGETS_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """What came of a soak; times in ms, memory in MiB."""
+    """What came of a soak; times in ms, memory in MiB. `capacity` was measured before."""
 
+    capacity: float
     sent: int
     rate: float
     warm_up_s: float
@@ -38,6 +39,16 @@ class Soaked:
     late: float
     before: float
     after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a stream is fed: messages a second, for how long, and how much its broker keeps."""
+
+    rate: float
+    warm_up_s: float
+    seconds: float
+    remembered_s: float
 
 
 @contextmanager
@@ -81,37 +92,22 @@ def _forgetting(daemon: Kafka, topics: Sequence[str], most: int) -> Iterator[Non
         raise BenchFailed(f"the broker does not delete what is old: {failed[0]}")
 
 
-def soak(bench: Bench, rate: float) -> Soaked:
-    """Messages at this rate for minutes, on a broker of its own."""
+def soak(bench: Bench, drained: float) -> Soaked:
+    """Messages for minutes, at half of what the stream takes while it is fed and read.
+
+    `drained` is what it took from a full topic, in messages a second: more is not sent to it.
+    """
     warm_up_s, seconds = (10.0, 20.0) if bench.effort.quick else (20.0, 160.0)
-    bench.effort.tell(f"soak, {rate:,.0f} messages a second for {warm_up_s + seconds:.0f} s")
-    bodies = bench.folder / "bodies"
-    bodies.write_bytes(b"\n".join(bench.bodies))
-    with broker(Kafka, bench.folder / "soak") as daemon:
-        daemon.prepare("soak", "soaked", "dead")
-        source = f"{daemon.sink('soak')}?group=soak"
-        argv = stream(bench, source, daemon, "--key", "n", out="soaked")
-        with process("soaked", argv, bench.folder) as scoring:
-            told = [f"127.0.0.1:{daemon.port}", str(rate), str(warm_up_s), str(seconds)]
-            with subprocess.Popen(
-                [*pinned(LOAD_CORE), sys.executable, "-m", "benchmarks.stream_feed", *told],
-                env={**os.environ, "BODIES": str(bodies)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            ) as feed:
-                assert feed.stdout is not None
-                with _forgetting(daemon, ("soak", "soaked"), int(REMEMBERED_S * rate)):
-                    feed.stdout.readline()  # the warm-up is over
-                    before = processes.largest_rss_mib(scoring.pid)
-                    output, complaint = feed.communicate()
-            if feed.returncode:
-                raise BenchFailed(f"feeding the stream failed: {complaint.strip()[-500:]}")
-            after = processes.largest_rss_mib(scoring.pid)
-    came: dict[str, Any] = json.loads(output)
+    bench.effort.tell(f"fed with {drained:,.0f} messages a second")
+    whole, _, _ = _fed(bench, "fed", Plan(drained, 5.0, 10.0, remembered_s=15.0))
+    capacity = whole["came_per_s"]
+    plan = Plan(capacity / 2, warm_up_s, seconds, REMEMBERED_S)
+    bench.effort.tell(f"soak, {plan.rate:,.0f} messages a second for {warm_up_s + seconds:.0f} s")
+    came, before, after = _fed(bench, "soak", plan)
     return Soaked(
+        capacity,
         came["sent"],
-        rate,
+        plan.rate,
         warm_up_s,
         seconds,
         came["lost"],
@@ -123,3 +119,32 @@ def soak(bench: Bench, rate: float) -> Soaked:
         before,
         after,
     )
+
+
+def _fed(bench: Bench, name: str, plan: Plan) -> tuple[dict[str, Any], float, float]:
+    """What stream_feed tells, and the stream's memory after the warm-up and at the end."""
+    bodies = bench.folder / f"{name}.bodies"
+    bodies.write_bytes(b"\n".join(bench.bodies))
+    with broker(Kafka, bench.folder / name) as daemon:
+        daemon.prepare("soak", "soaked", "dead")
+        source = f"{daemon.sink('soak')}?group=soak"
+        argv = stream(bench, source, daemon, "--key", "n", out="soaked")
+        with process(f"{name}-stream", argv, bench.folder) as scoring:
+            numbers = map(str, (plan.rate, plan.warm_up_s, plan.seconds))
+            told = [f"127.0.0.1:{daemon.port}", *numbers]
+            with subprocess.Popen(
+                [*pinned(LOAD_CORE), sys.executable, "-m", "benchmarks.stream_feed", *told],
+                env={**os.environ, "BODIES": str(bodies)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as feed:
+                assert feed.stdout is not None
+                most = int(plan.remembered_s * plan.rate)
+                with _forgetting(daemon, ("soak", "soaked"), most):
+                    feed.stdout.readline()  # the warm-up is over
+                    before = processes.largest_rss_mib(scoring.pid)
+                    output, complaint = feed.communicate()
+            if feed.returncode:
+                raise BenchFailed(f"feeding the stream failed: {complaint.strip()[-500:]}")
+            return json.loads(output), before, processes.largest_rss_mib(scoring.pid)

@@ -67,7 +67,7 @@ def feed(server: str, rate: float, warm_up_s: float, seconds: float) -> dict[str
     results = Results(server, count, rate)
     settings = {"bootstrap.servers": server, "linger.ms": 2, "enable.idempotence": True}
     producer = Producer({**settings, "queue.buffering.max.messages": 10_000_000})
-    sent, late, results.began = 0, 0.0, time.perf_counter()
+    sent, late, came_before, warm_at, results.began = 0, 0.0, 0, 0.0, time.perf_counter()
     while sent < count:
         now = time.perf_counter() - results.began
         until = min(int(now * rate) + 1, count)
@@ -78,10 +78,12 @@ def feed(server: str, rate: float, warm_up_s: float, seconds: float) -> dict[str
             producer.produce("soak", body, _KEYS[number % len(_KEYS)])
         if sent < warm <= until:
             print("warm", flush=True)
+            came_before, warm_at = results.came, now
         sent = until
         producer.poll(0)
         results.read(_TURN_S)
     spent = time.perf_counter() - results.began
+    came_per_s = (results.came - came_before) / (spent - warm_at)
     deadline = time.monotonic() + LAST_RESULTS_S
     while results.came < count and time.monotonic() < deadline:
         results.read(_TURN_S)
@@ -91,7 +93,7 @@ def feed(server: str, rate: float, warm_up_s: float, seconds: float) -> dict[str
     took = [one for one, n in zip(results.latencies[warm:], results.times[warm:], strict=True) if n]
     return {
         "sent": count,
-        "sent_per_s": count / spent,
+        "came_per_s": came_per_s,
         "lost": results.times.count(0),
         "doubled": sum(1 for times in results.times if times > 1),
         "most_late_ms": late * 1e3,

@@ -1,8 +1,10 @@
 """A run ends with the right exit code, and a server that answers wrongly yields no numbers."""
 
+import functools
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ from benchmarks.sections import Effort, Section
 from benchmarks.servers import free_port
 from rich.console import Console
 
-from benchmarks import commands, harness, run
+from benchmarks import commands, harness, report, run
 
-MACHINE = {"cpu": "an abacus", "versions": {"python": "3"}}
+MACHINE = {"date": "2026-01-01", "cpu": "an abacus", "versions": {"python": "3"}}
 RIGHT = {"prediction": 0, "probability": [0.25, 0.75], "model_version": "1.0.0"}
 LIAR = """
 import http.server, sys
@@ -137,7 +139,11 @@ def test_a_fault_of_the_benchmark_itself_is_not_taken_for_a_missed_budget(
 
 
 def run_of(*sections: Section) -> Run:
-    return Run(Conditions("make bench", 3, 2, MACHINE), sections)
+    return Run(Conditions("make bench", 3, 2, MACHINE), {one.title: one for one in sections})
+
+
+def page_of(*sections: Section) -> str:
+    return run_of(*sections).files()["RESULTS.md"]
 
 
 def test_the_report_has_every_section_chart_and_verdict(tmp_path: Path) -> None:
@@ -154,12 +160,49 @@ def test_the_report_has_every_section_chart_and_verdict(tmp_path: Path) -> None:
     assert "| x | 1 |" in text
     assert "`make bench`" in text
     assert "an abacus" in text
-    kept = json.loads((tmp_path / "results.json").read_text())
-    assert kept["budgets"][0]["verdict"] == "missed"
+    parts = report.kept_in(tmp_path / "results.json")
+    assert parts["A part"].section.verdicts == [missed]
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_part_measured_anew_takes_the_place_of_the_old_one_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def part(title: str, number: float) -> Section:
+        return replace(section_with(Verdict(title, at_most(2), number)), title=title)
+
+    for name in ("first", "second", "third"):
+        whole = part(name, 1.0)
+        monkeypatch.setitem(run.SECTIONS, name, functools.partial(lambda one, _: one, whole))
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    wanted = ["--sections", "first,second,third", "--keep"]
+    assert run.main(wanted) == 2, "there is nothing to keep them with"
+    (tmp_path / "results.json").write_text("{}")
+    assert run.main(wanted) == 0
+    later = {**MACHINE, "date": "2026-02-02"}
+    monkeypatch.setattr(run, "machine", lambda: later)
+    monkeypatch.setitem(run.SECTIONS, "second", lambda _: part("second", 3.0))
+    assert run.main(["--sections", "second", "--keep"]) == 1
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "Of 3 budgets: 2 held, 1 missed" in text
+    assert re.findall("^## ((?:first|second|third))", text, re.MULTILINE) == [
+        *("first", "second", "third")
+    ]
+    assert text.count("another run, of 2026-02-02") == 2, "at its budget and above its table"
+    assert "--sections second --keep`" in text
+    assert run.main(["--sections", "second"]) == 1
+    assert (tmp_path / "RESULTS.md").read_text() == text, "nobody asked to keep it"
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--rounds", "0"], ["--seconds", "0"], ["--sections", "x"], ["--servers", "floor,x"]]
+    "wrong",
+    [
+        ["--rounds", "0"],
+        ["--seconds", "0"],
+        ["--sections", "x"],
+        ["--servers", "floor,x"],
+        ["--sections", "stream", "--quick", "--keep"],
+    ],
 )
 def test_a_wrong_word_on_the_command_line_is_told_before_anything_runs(
     wrong: list[str], capsys: pytest.CaptureFixture[str]
@@ -167,11 +210,13 @@ def test_a_wrong_word_on_the_command_line_is_told_before_anything_runs(
     with pytest.raises(SystemExit) as ended:
         run.main(wrong)
     assert ended.value.code == 2
-    assert re.search(r"--\w+ is at least 1|no \w+ is called 'x'", capsys.readouterr().err)
+    assert re.search(
+        r"--\w+ is at least 1|no \w+ is called 'x'|--keep takes", capsys.readouterr().err
+    )
 
 
 def test_every_line_of_a_table_has_as_many_cells() -> None:
-    tables = [line for line in run_of(section_with()).as_markdown().splitlines() if line[:1] == "|"]
+    tables = [line for line in page_of(section_with()).splitlines() if line[:1] == "|"]
     assert len(tables) == 4
     assert {len(re.findall(r"\|", line)) for line in tables} == {3}
 
@@ -180,8 +225,8 @@ def test_every_line_of_a_table_has_as_many_cells() -> None:
     ("others", "warned"), [((), False), ((1.0, 2.0, 90.0), False), ((40.0, 60.0), True)]
 )
 def test_a_run_on_a_busy_machine_says_so(others: tuple[float, ...], warned: bool) -> None:
-    run = run_of(section_with(), Section("Busy", "It is.", ("a",), [], others=others))
-    assert ("50 % of the server's core" in run.as_markdown()) is warned
+    page = page_of(section_with(), Section("Busy", "It is.", ("a",), [], others=others))
+    assert ("50 % of the server's core" in page) is warned
 
 
 def test_the_console_shows_what_the_report_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from benchmarks.streams import NAIVE, OURS, Drained, judge
 from benchmarks import stream_feed
 from tests.transports.stream.daemons_kafka import Kafka
 
-FINE = Soaked(1000, 100, 1, 9, 0, 0, 1.0, 50.0, 60.0, 1.0, before=100, after=105)
+FINE = Soaked(200, 1000, 100, 1, 9, 0, 0, 1.0, 50.0, 60.0, 1.0, before=100, after=105)
 
 
 def words(ours: float, naive: float, soaked: Soaked) -> list[str]:
