@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.transports.stream.daemons_kafka import Kafka
@@ -20,6 +22,7 @@ REMEMBERED_S = 2.0
 """Of so long each partition keeps as many messages as all of them get."""
 
 _FORGETS_EVERY_S = 0.5
+_MEMORY = "/dev/shm"  # noqa: S108 - a folder of its own is made there
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,10 @@ def _fed(bench: Bench, name: str, plan: Plan) -> tuple[dict[str, Any], float, fl
     """What stream_feed tells, and the stream's memory after the warm-up and at the end."""
     bodies = bench.folder / f"{name}.bodies"
     bodies.write_bytes(b"\n".join(bench.bodies))
-    with broker(Kafka, bench.folder / name) as daemon:
+    with (
+        tempfile.TemporaryDirectory(prefix="foretell-bench-", dir=_MEMORY) as files,
+        broker(Kafka, Path(files) / name) as daemon,
+    ):
         daemon.prepare("soak", "soaked", "dead")
         source = f"{daemon.sink('soak')}?group=soak"
         argv = stream(bench, source, daemon, "--key", "n", out="soaked")

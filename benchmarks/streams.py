@@ -12,7 +12,8 @@ Rules:
    count from a message's moment until its result was read back, without the warm-up. Results are
    counted by number.
 4. Kafka's protocol is spoken by noida-db, which keeps all messages in memory and saves them all at
-   a time, while whoever asks it waits. In the soak, what is older than some seconds is deleted.
+   a time, while whoever asks it waits. In the soak, what is older than some seconds is deleted,
+   and its files are in memory: else it waits for the disk, too.
 """
 
 import json
@@ -64,8 +65,8 @@ _TEXT = (
     "took {capacity:,.0f} a second. Soak: half of that, {rate:,.0f} a second, {sent:,} messages in "
     "{all_s:.0f} s. From a message's moment until its result was read back p50 {p50:.1f} ms, "
     "p99 {p99:.1f} ms, at most {most:.0f} ms (a message was sent {late:.0f} ms late at most); "
-    "each partition keeps the last {kept:,} there, since noida-db saves all it has at a time and "
-    "lets everybody wait for it. "
+    "each partition keeps the last {kept:,} there, in files in memory, since noida-db saves all "
+    "it has at a time and lets everybody wait for it. "
     "Memory of the process after {warm_up:.0f} s {before:.1f} MiB, at the end {after:.1f} MiB."
 )
 
