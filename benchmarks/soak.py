@@ -22,7 +22,7 @@ REMEMBERED_S = 2.0
 """Of so long each partition keeps as many messages as all of them get."""
 
 _FORGETS_EVERY_S = 0.5
-_MEMORY = "/dev/shm"  # noqa: S108 - a folder of its own is made there
+_MEMORY = "/dev/shm"
 
 
 @dataclass(frozen=True, slots=True)
