@@ -77,10 +77,10 @@ def carry_out(
             (keep_in / name).write_text(text, encoding="utf-8")
         console.print(f"written: {', '.join(files)}")
     if json_file is not None:
-        json_file.write_text(json_text(found), encoding="utf-8")
+        json_file.write_text(json_text(found.as_json()), encoding="utf-8")
     return int(any(verdict.word == "missed" for verdict in found.verdicts))
 
 
-def json_text(found: Outcome) -> str:
-    """All of it as the text of a JSON file."""
-    return json.dumps(found.as_json(), indent=1) + "\n"
+def json_text(told: dict[str, Any]) -> str:
+    """It as the text of a JSON file."""
+    return json.dumps(told, indent=1) + "\n"

@@ -1,6 +1,5 @@
 """The report of a run: what was measured, on which machine, and whether the budgets held."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from benchmarks import layout
 from benchmarks.budgets import Verdict
+from benchmarks.commands import json_text
 from benchmarks.conditions import Conditions, busy, others
 from benchmarks.harness import BenchFailed
 from benchmarks.sections import Section
@@ -56,8 +56,7 @@ class Run:
 
     def as_json(self) -> dict[str, Any]:
         """Its parts by name, JSON-ready."""
-        found: dict[str, Any] = msgspec.to_builtins(self._parts)
-        return found
+        return _json_ready(self._parts)
 
     def show(self, console: Console) -> None:
         """Print the tables and the verdicts."""
@@ -68,7 +67,7 @@ class Run:
     def files(self) -> dict[str, str]:
         """What is kept of it, and of the parts before it, by file name."""
         parts = {**self.before, **self._parts}
-        told = json.dumps(msgspec.to_builtins(parts), indent=1) + "\n"
+        told = json_text(_json_ready(parts))
         charts = {name: svg for part in parts.values() for name, svg in part.section.charts.items()}
         return {"RESULTS.md": Page(parts).as_markdown(), "results.json": told, **charts}
 
@@ -124,6 +123,11 @@ class Page:
             f"- versions: {layout.listed(told['versions'])}",
         ]
         return "\n".join(lines) + "\n"
+
+
+def _json_ready(parts: Mapping[str, Part]) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(parts)
+    return told
 
 
 def _warning(parts: Mapping[str, Part]) -> str:

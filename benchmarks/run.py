@@ -76,11 +76,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--keep", action="store_true", help="write whole --sections, with their date")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     told = parser.parse_args(argv)
-    told.part = bool(told.quick or told.connections or told.servers)
-    if told.keep and told.part:
+    whole = not (told.quick or told.connections or told.servers)
+    if told.keep and not whole:
         parser.error("--keep takes whole sections: no --quick, --connections, --servers")
-    told.before = bool(told.sections and told.keep)
-    told.keep = not told.part and (told.keep or not told.sections)
+    told.keep = whole and (told.keep or not told.sections)
     if told.rounds is None:
         told.rounds = 1 if told.quick else 3
     if told.seconds is None:
@@ -99,7 +98,8 @@ def bench(told: argparse.Namespace, argv: Sequence[str], console: Console) -> Ru
     require_tools()
     if "image" in told.sections:  # which is half an hour away
         require_base()
-    before = kept_in(HERE / "results.json") if told.before else {}
+    others_stay = told.keep and len(told.sections) < len(SECTIONS)
+    before = kept_in(HERE / "results.json") if others_stay else {}
     told_machine = machine()
     sections = dict[str, Section]()
     with tempfile.TemporaryDirectory(prefix="foretell-bench-") as name, console.status("") as bar:

@@ -144,7 +144,7 @@ class Run:
 
     def files(self) -> dict[str, str]:
         """What is kept of it, by file name."""
-        return {"PEERS.md": self.as_markdown(), "peers.json": json_text(self)}
+        return {"PEERS.md": self.as_markdown(), "peers.json": json_text(self.as_json())}
 
     def as_markdown(self) -> str:
         """The report as benchmarks/PEERS.md holds it."""

@@ -107,6 +107,7 @@ def test_nothing_is_lost_when_consumers_are_killed_and_the_broker_restarts(
                 wait_for(daemon, start // 2, consumer, 40)
                 time.sleep(draw.random() / 50)
                 consumer.kill()
+                consumer.wait()
                 consumer = consumers.enter_context(started(package, daemon))
             if start in restarts:
                 daemon.stop()

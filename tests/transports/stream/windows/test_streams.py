@@ -97,6 +97,7 @@ def test_killed_consumers_forget_nothing_and_count_nothing_twice(
                 wait_for(daemon, start, consumer, 40)
                 time.sleep(draw.random() / 50)
                 consumer.kill()
+                consumer.wait()
                 consumer = consumers.enter_context(Consumer(package, *flags))
         wait_for(daemon, TOTAL, consumer, 60)
         stopped(consumer)
