@@ -64,7 +64,7 @@ def predict(
     choices = Choices(options.columns, options.keep, folders=False)
     plan = plan_of(found.manifest.signature, [(source, layout)], choices, answers.schema, _all_fits)
     schema = pa.schema([told.with_type(_plain(told.type)) for told in plan.schema])
-    bulk = takes_bulk(found, batch_rows_of(plan.wanted[0]))
+    bulk = takes_bulk(found, batch_rows_of(plan.wanted[0], layout.widths))
     context = frame.sparkSession.sparkContext
     shared = context.broadcast(pickle.dumps((files_of(found), options, now, plan.wanted[0], bulk)))
     return frame.mapInArrow(_scorer(shared, schema), from_arrow_schema(schema))
@@ -102,7 +102,7 @@ def _scorer(
 
 
 def _pieces(batches: Iterator[pa.RecordBatch], wanted: Wanted) -> Iterator[Any]:
-    start, most = 0, batch_rows_of(wanted)
+    start, most = 0, batch_rows_of(wanted, {})
     for batch in batches:
         yield from piece_of(batch, wanted, start).cut(most)
         start += batch.num_rows

@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from foretell.transports.batch import dataset
+from foretell.transports.batch.reading.columnar import ParquetReader
+
 pytestmark = pytest.mark.slow
 
 # The small one has all pieces under way that a job may have. With fewer rows it is below its peak.
@@ -63,3 +66,25 @@ def test_peak_memory_is_the_same_for_few_rows_and_many(repository: Path, tmp_pat
     small, large = peaks
     assert large < small * 1.15, peaks
     assert large < 500
+
+
+def test_long_texts_make_pieces_of_fewer_rows(repository: Path, tmp_path: Path) -> None:
+    rows, peaks = 40_000, []
+    for length in (10, 5000):
+        texts = np.array(["x" * length]).repeat(rows)
+        told = table(rows).append_column("document", pa.array(texts))
+        path = tmp_path / f"{length}.parquet"
+        pq.write_table(told, path, use_dictionary=False)
+        peaks.append(peak_mib(repository, path, tmp_path / f"out-{length}"))
+    short, long = peaks
+    assert long - short < 250, peaks  # with all of them in one piece: 490
+
+
+def test_a_footer_tells_how_wide_texts_and_lists_are(tmp_path: Path) -> None:
+    columns = {"a.b": ["x" * 100] * 50, "a": [1.0] * 50, "lists": [[0.5] * 20] * 50}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet", use_dictionary=False)
+    (source,) = dataset.find(str(tmp_path))
+    widths = ParquetReader().look(source).widths
+    assert widths.keys() == {"a.b", "lists"}
+    assert 100 < widths["a.b"] < 110  # four bytes for its length
+    assert 160 < widths["lists"] < 170

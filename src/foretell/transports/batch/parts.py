@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -20,7 +20,11 @@ import pyarrow as pa
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.forms import READERS
 from foretell.transports.batch.reading.pieces import Layout, Piece, Wanted
-from foretell.transports.batch.reading.typed import type_of
+from foretell.transports.batch.reading.typed import fixed_bytes, type_of
+
+_PIECE_BYTES = 16 * 2**20
+_LEAST_ROWS, _MOST_ROWS = 64, 131_072
+_UNTOLD_BYTES = 32  # of texts and lists, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +144,20 @@ class PartStream:
         )
 
 
-def batch_rows_of(wanted: Wanted) -> int:
-    """Rows of a piece: about 4 MiB of what is read, as wide as its columns are."""
+def batch_rows_of(wanted: Wanted, widths: Mapping[str, int]) -> int:
+    """Rows of a piece: about 16 MiB of what is read, as wide as its columns are.
+
+    `widths`: what a file tells of those whose values have no size in common.
+    """
     width = 0
     for feed in wanted.feeds:
         elements = 1
         for size in feed.field.shape:
             elements *= max(size, 1)
-        width += 8 * elements
+        width += max(8 * elements, *(widths.get(name, 0) for name in feed.columns), 0)
     fed = {name for feed in wanted.feeds for name in feed.columns}
-    width += sum(_width(told.type) for told in wanted.carried if told.name not in fed)
-    most = 4 * 2**20 // max(width, 1)
-    return max(1024, min(131_072, 1 << (most.bit_length() - 1) if most else 1024))
-
-
-def _width(told: pa.DataType) -> int:
-    try:
-        return max(1, int(told.bit_width) // 8)
-    except ValueError:
-        return 32  # texts and lists, about
+    for told in wanted.carried:
+        if told.name not in fed:
+            width += fixed_bytes(told.type) or widths.get(told.name, _UNTOLD_BYTES)
+    most = max(_PIECE_BYTES // max(width, 1), _LEAST_ROWS)
+    return min(1 << (most.bit_length() - 1), _MOST_ROWS)

@@ -109,7 +109,7 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
     choices = Choices(options.columns, options.keep, folders=not single)
     found = list(zip(sources, layouts, strict=True))
     plan = plan_of(signature, found, choices, answers.schema, style.unwritable)
-    batch_rows = options.batch_rows or batch_rows_of(plan.wanted[0])
+    batch_rows = options.batch_rows or batch_rows_of(plan.wanted[0], layouts[0].widths)
     stops = _stops(sources, layouts, plan.wanted, options.limit, batch_rows)
     stretches = tuple(
         stretch

@@ -24,7 +24,7 @@ from typing import Protocol
 from foretell.transports.batch.reading.pieces import Piece
 from foretell.transports.batch.scoring.scorer import Scored, Scorer
 
-PIECES_PER_WORKER = 6
+PIECES_PER_WORKER = 3
 
 
 class Output(Protocol):

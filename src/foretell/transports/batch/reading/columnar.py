@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from foretell.errors import InvalidInput
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.pieces import Layout, Piece, Wanted
-from foretell.transports.batch.reading.typed import Refusals, objects_of, text_of
+from foretell.transports.batch.reading.typed import Refusals, fixed_bytes, objects_of, text_of
 
 _BUFFER_BYTES = 2**20
 _PLAIN_BYTES = 4
@@ -58,7 +58,7 @@ class ParquetReader:
     def look(self, source: Source) -> Layout:
         """The columns, and the rows of each row group. Raises InvalidInput."""
         with told_of(source, "Parquet"), source.open() as file, pq.ParquetFile(file) as parquet:
-            return Layout(parquet.schema_arrow, _sizes(parquet))
+            return Layout(parquet.schema_arrow, _sizes(parquet), _widths(parquet))
 
     def read(
         self, source: Source, wanted: Wanted, start: int, stop: int | None, batch_rows: int
@@ -109,6 +109,22 @@ def _coded(told: Any, names: Sequence[str]) -> Iterator[str]:
 def _sizes(parquet: Any) -> tuple[int, ...]:
     told = parquet.metadata
     return tuple(told.row_group(number).num_rows for number in range(told.num_row_groups))
+
+
+def _widths(parquet: Any) -> dict[str, int]:
+    """The bytes of a row in each column whose values have no size in common, by the first group."""
+    loose = {told.name for told in parquet.schema_arrow if fixed_bytes(told.type) is None}
+    if not loose or not parquet.metadata.num_row_groups:
+        return {}
+    first = parquet.metadata.row_group(0)
+    found = dict.fromkeys(loose, 0)
+    for place in range(first.num_columns):
+        column = first.column(place)
+        path: str = column.path_in_schema
+        name = path if path in loose else path.partition(".")[0]
+        if name in loose:
+            found[name] += column.total_uncompressed_size
+    return {name: size // max(first.num_rows, 1) for name, size in found.items()}
 
 
 def _groups(sizes: Sequence[int], start: int, stop: int | None) -> tuple[list[int], int]:

@@ -101,11 +101,13 @@ class Layout(NamedTuple):
     """What a file tells before its rows are read.
 
     `schema` None: it is empty, and tells nothing. `groups` are the rows of each row group, where
-    the form has such; else nobody knows how many rows there are.
+    the form has such; else nobody knows how many rows there are. `widths`: the bytes that a row
+    takes in columns of texts and lists, as far as the form tells.
     """
 
     schema: pa.Schema | None
     groups: tuple[int, ...] | None = None
+    widths: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,14 @@ class Refusals:
         )
 
 
+def fixed_bytes(told: pa.DataType) -> int | None:
+    """The bytes of a value of this type; None where each has its own, as texts and lists have."""
+    try:
+        return max(1, int(told.bit_width) // 8)
+    except ValueError:
+        return None
+
+
 def text_of(cells: pa.Array, name: str, refusals: Refusals) -> pa.Array:
     """Bytes as text; what is not UTF-8 is refused."""
     try:

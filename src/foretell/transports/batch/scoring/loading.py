@@ -11,7 +11,8 @@ from foretell.transports.batch.job import BatchOptions
 from foretell.transports.batch.scoring.answers import Answers
 from foretell.transports.batch.scoring.scorer import Scorer, in_blocks
 
-_BLOCK_ROWS = 8192
+_GRAPH_ROWS = 8192
+_OTHERS_ROWS = 16_384  # what scikit-learn makes of them on the way may be a thousand columns wide
 
 
 def takes_bulk(package: Package, batch_rows: int) -> bool:
@@ -43,8 +44,9 @@ def scorer_of(
     predict = loaded.predict
     if bulk:
         predict = loaded.in_bulk().predict
-    elif package.manifest.steps[-1].runtime == "onnx":
-        predict = in_blocks(predict, _BLOCK_ROWS)
+    else:
+        is_graph = package.manifest.steps[-1].runtime == "onnx"
+        predict = in_blocks(predict, _GRAPH_ROWS if is_graph else _OTHERS_ROWS)
     first_only = options.on_bad_row == "fail"
 
     def close() -> None:
