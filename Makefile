@@ -4,6 +4,7 @@ PYTHON ?= python3
 PORT ?= 8000
 COUNT ?= 200000
 SEED ?= 1
+AUDIT ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -64,10 +65,10 @@ test: lint azurite packages containers helm ## what check does, with all tests
 fuzz: venv ## send 200,000 spoilt bodies to all that reads them (COUNT=200000 SEED=1)
 	@$(BIN)/python -m tests.fuzzing.run $(COUNT) $(SEED)
 
-audit: venv ## ask PyPI for known weaknesses of what is installed; fails when it cannot tell
+audit: venv ## ask PyPI for known weaknesses of what is installed, or whom AUDIT='-s osv --osv-url URL' names
 	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet 'pip-audit>=2.10'; }
 	@$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
-	@.audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .audit/installed.txt
+	@.audit/bin/pip-audit --strict --no-deps --disable-pip $(AUDIT) --requirement .audit/installed.txt
 
 bench: venv containers ## measure CPU, latency and memory (needs the Debian packages nginx, wrk and nghttp2-client)
 	@$(BIN)/python -m benchmarks.run
