@@ -41,7 +41,8 @@ def test_all_descendants_count_those_that_ended_too() -> None:
         family.communicate("\n")
     assert both is not None
     assert alone is not None
-    assert alone.cpu_s >= both.cpu_s >= 0.3
+    # The child's clock said 0.3; Linux tells of four times here, each in whole ticks of 10 ms.
+    assert alone.cpu_s >= both.cpu_s > 0.25
     assert both.resident_bytes - alone.resident_bytes > 30 * 2**20
     assert both.open_files > alone.open_files > 0
     assert abs(both.started_at - time.time()) < 60
