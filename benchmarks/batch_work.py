@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 CHUNK_ROWS = 100_000
-_GRAPH_ROWS, _BULK_ROWS = 2048, 65_536
+_PREDICTED_ROWS = 2048
 _MOST_ROWS = 1_000_000
 
 
@@ -70,28 +70,26 @@ def _read(_package: str, data: str, _output: str) -> tuple[int, float, float]:
 
 def _predict(package: str, data: str, _output: str) -> tuple[int, float, float]:
     from foretell.core.batch import Batch
-    from foretell.engine import fleet, repository
-    from foretell.engine.executors.choosing import ExecutorKind
+    from foretell.engine import repository
+    from foretell.runtimes import load
     from foretell.transports.batch.scoring.scorer import accepted
 
     found = repository.read(Path(package))
-    graph = fleet.load(found, kind=ExecutorKind.INLINE)
-    loaded = graph.for_bulk(_BULK_ROWS)
-    rows = _GRAPH_ROWS if loaded is graph else _BULK_ROWS
-    fields = loaded.signature.inputs
+    servable = load(found.manifest, found.folder)
+    fields = servable.signature.inputs
     made = []
-    for batch in _batches(data, [field.name for field in fields], rows):
+    for batch in _batches(data, [field.name for field in fields]):
         columns = [accepted(field, batch.column(field.name)) for field in fields]
         made.append(Batch.from_columns(fields, columns))
     with _Clock() as clock:
         for one in made:
-            loaded.predict(one)
+            servable.predict(one)
     return sum(map(len, made)), *clock.told()
 
 
-def _batches(data: str, columns: list[str], at_once: int) -> Iterator[pa.RecordBatch]:
+def _batches(data: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
     rows = 0
-    for batch in pq.ParquetFile(data).iter_batches(at_once, columns=columns):
+    for batch in pq.ParquetFile(data).iter_batches(_PREDICTED_ROWS, columns=columns):
         yield batch
         rows += batch.num_rows
         if rows >= _MOST_ROWS:

@@ -11,7 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from foretell.app.batching.jobs import package_of
 from foretell.transports.batch import dataset
+from foretell.transports.batch.job import BatchOptions
+from foretell.transports.batch.preparing import prepare
 from foretell.transports.batch.reading.columnar import ParquetReader
 
 pytestmark = pytest.mark.slow
@@ -81,10 +84,25 @@ def test_long_texts_make_pieces_of_fewer_rows(repository: Path, tmp_path: Path) 
 
 
 def test_a_footer_tells_how_wide_texts_and_lists_are(tmp_path: Path) -> None:
-    columns = {"a.b": ["x" * 100] * 50, "a": [1.0] * 50, "lists": [[0.5] * 20] * 50}
-    pq.write_table(pa.table(columns), tmp_path / "in.parquet", use_dictionary=False)
+    schema = pa.schema(
+        [("a.b", pa.string()), ("a", pa.float64()), ("lists", pa.list_(pa.float64()))]
+    )
+    with pq.ParquetWriter(tmp_path / "in.parquet", schema, use_dictionary=False) as writer:
+        for length in (1, 100, 10):
+            columns = {"a.b": ["x" * length] * 50, "a": [1.0] * 50, "lists": [[0.5] * 20] * 50}
+            writer.write_table(pa.table(columns, schema))
     (source,) = dataset.find(str(tmp_path))
     widths = ParquetReader().look(source).widths
     assert widths.keys() == {"a.b", "lists"}
-    assert 100 < widths["a.b"] < 110  # four bytes for its length
+    assert 100 < widths["a.b"] < 110  # four bytes for its length, in the widest row group
     assert 160 < widths["lists"] < 170
+
+
+def test_the_file_with_the_longest_texts_makes_the_pieces(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, length in enumerate((1, 100_000, 1)):
+        told = table(50).append_column("document", pa.array(["x" * length] * 50))
+        pq.write_table(told, tmp_path / "in" / f"{number}.parquet", use_dictionary=False)
+    package = package_of(repository)
+    prepared = prepare(package, str(tmp_path / "in"), str(tmp_path / "out"), BatchOptions())
+    assert prepared.batch_rows == 128  # of some 100 kB, 16 MiB

@@ -147,14 +147,14 @@ class PartStream:
 def batch_rows_of(wanted: Wanted, widths: Mapping[str, int]) -> int:
     """Rows of a piece: about 16 MiB of what is read, as wide as its columns are.
 
-    `widths`: what a file tells of those whose values have no size in common.
+    `widths`: what files tell of those whose values have no size in common.
     """
     width = 0
     for feed in wanted.feeds:
         elements = 1
         for size in feed.field.shape:
             elements *= max(size, 1)
-        width += max(8 * elements, *(widths.get(name, 0) for name in feed.columns), 0)
+        width += max([8 * elements, *(widths.get(name, 0) for name in feed.columns)])
     fed = {name for feed in wanted.feeds for name in feed.columns}
     for told in wanted.carried:
         if told.name not in fed:

@@ -109,7 +109,7 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
     choices = Choices(options.columns, options.keep, folders=not single)
     found = list(zip(sources, layouts, strict=True))
     plan = plan_of(signature, found, choices, answers.schema, style.unwritable)
-    batch_rows = options.batch_rows or batch_rows_of(plan.wanted[0], layouts[0].widths)
+    batch_rows = options.batch_rows or batch_rows_of(plan.wanted[0], _widest(layouts))
     stops = _stops(sources, layouts, plan.wanted, options.limit, batch_rows)
     stretches = tuple(
         stretch
@@ -118,6 +118,15 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
     )
     plan = Plan(plan.wanted, style.schema(plan.schema))
     return Prepared(output, single, style, sources, layouts, plan, stretches, batch_rows)
+
+
+def _widest(layouts: Sequence[Layout]) -> dict[str, int]:
+    """Of each column, the widest that a file tells of."""
+    found: dict[str, int] = {}
+    for layout in layouts:
+        for name, width in layout.widths.items():
+            found[name] = max(width, found.get(name, 0))
+    return found
 
 
 def _style(output: str, options: BatchOptions) -> tuple[Style, bool]:

@@ -112,19 +112,24 @@ def _sizes(parquet: Any) -> tuple[int, ...]:
 
 
 def _widths(parquet: Any) -> dict[str, int]:
-    """The bytes of a row in each column whose values have no size in common, by the first group."""
+    """The bytes of a row in each column whose values have no size in common.
+
+    By the row group whose rows take most.
+    """
     loose = {told.name for told in parquet.schema_arrow if fixed_bytes(told.type) is None}
-    if not loose or not parquet.metadata.num_row_groups:
+    told = parquet.metadata
+    groups = (told.row_group(number) for number in range(told.num_row_groups if loose else 0))
+    widest = max(groups, key=lambda one: one.total_byte_size / max(one.num_rows, 1), default=None)
+    if widest is None:
         return {}
-    first = parquet.metadata.row_group(0)
     found = dict.fromkeys(loose, 0)
-    for place in range(first.num_columns):
-        column = first.column(place)
+    for place in range(widest.num_columns):
+        column = widest.column(place)
         path: str = column.path_in_schema
         name = path if path in loose else path.partition(".")[0]
         if name in loose:
             found[name] += column.total_uncompressed_size
-    return {name: size // max(first.num_rows, 1) for name, size in found.items()}
+    return {name: size // max(widest.num_rows, 1) for name, size in found.items()}
 
 
 def _groups(sizes: Sequence[int], start: int, stop: int | None) -> tuple[list[int], int]:
