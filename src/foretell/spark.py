@@ -27,7 +27,7 @@ from foretell.transports.batch.preparing import answers_of
 from foretell.transports.batch.reading.columnar import piece_of
 from foretell.transports.batch.reading.pieces import Layout, Wanted
 from foretell.transports.batch.reading.typed import row_of
-from foretell.transports.batch.scoring.loading import scorer_of, takes_bulk
+from foretell.transports.batch.scoring.loading import is_graph, scorer_of, takes_bulk
 from foretell.transports.batch.scoring.scorer import Scored
 from foretell.transports.batch.writing import Style
 
@@ -64,9 +64,9 @@ def predict(
     choices = Choices(options.columns, options.keep, folders=False)
     plan = plan_of(found.manifest.signature, [(source, layout)], choices, answers.schema, _all_fits)
     schema = pa.schema([told.with_type(_plain(told.type)) for told in plan.schema])
-    bulk = takes_bulk(found, batch_rows_of(plan.wanted[0], layout.widths))
-    context = frame.sparkSession.sparkContext
-    shared = context.broadcast(pickle.dumps((files_of(found), options, now, plan.wanted[0], bulk)))
+    most = batch_rows_of(plan.wanted[0], layout.widths, careful=not is_graph(found))
+    told = (files_of(found), options, now, plan.wanted[0], takes_bulk(found, most), most)
+    shared = frame.sparkSession.sparkContext.broadcast(pickle.dumps(told))
     return frame.mapInArrow(_scorer(shared, schema), from_arrow_schema(schema))
 
 
@@ -88,11 +88,11 @@ def _scorer(
     """What scores a partition, in a process of an executor."""
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        files, options, now, wanted, bulk = pickle.loads(shared.value)  # noqa: S301 - made by `predict`
+        files, options, now, wanted, bulk, most = pickle.loads(shared.value)  # noqa: S301 - made by `predict`
         unpacked = Unpacked(files)
         answers = answers_of(unpacked.package, options, _STYLE, now)
         scorer = scorer_of(unpacked.package, options, answers, bulk=bulk)
-        for piece in _pieces(batches, wanted):
+        for piece in _pieces(batches, wanted, most):
             scored = scorer.score(piece)
             if options.on_bad_row == "fail":
                 _refuse(scored)
@@ -101,8 +101,8 @@ def _scorer(
     return score
 
 
-def _pieces(batches: Iterator[pa.RecordBatch], wanted: Wanted) -> Iterator[Any]:
-    start, most = 0, batch_rows_of(wanted, {})
+def _pieces(batches: Iterator[pa.RecordBatch], wanted: Wanted, most: int) -> Iterator[Any]:
+    start = 0
     for batch in batches:
         yield from piece_of(batch, wanted, start).cut(most)
         start += batch.num_rows

@@ -84,18 +84,42 @@ def test_long_texts_make_pieces_of_fewer_rows(repository: Path, tmp_path: Path) 
 
 
 def test_a_footer_tells_how_wide_texts_and_lists_are(tmp_path: Path) -> None:
+    numbers, texts = pa.list_(pa.float64()), pa.string()
     schema = pa.schema(
-        [("a.b", pa.string()), ("a", pa.float64()), ("lists", pa.list_(pa.float64()))]
+        [
+            ("a", pa.struct([("b", texts), ("c", texts)])),
+            ("a.b", texts),
+            ("a.b.c", numbers),
+            ("id", pa.int64()),
+        ]
     )
     with pq.ParquetWriter(tmp_path / "in.parquet", schema, use_dictionary=False) as writer:
-        for length in (1, 100, 10):
-            columns = {"a.b": ["x" * length] * 50, "a": [1.0] * 50, "lists": [[0.5] * 20] * 50}
-            writer.write_table(pa.table(columns, schema))
+        for rows, length in ((0, 0), (50, 1), (50, 100), (50, 10)):
+            text = "x" * length
+            row = {"a": {"b": text, "c": text}, "a.b": text, "a.b.c": [0.5] * 20, "id": 1}
+            writer.write_table(pa.Table.from_pylist([row] * rows, schema))
     (source,) = dataset.find(str(tmp_path))
     widths = ParquetReader().look(source).widths
-    assert widths.keys() == {"a.b", "lists"}
-    assert 100 < widths["a.b"] < 110  # four bytes for its length, in the widest row group
-    assert 160 < widths["lists"] < 170
+    assert widths.keys() == {"a", "a.b", "a.b.c"}
+    assert 200 < widths["a"] < 220  # type: ignore[operator]  # four bytes for the length of each
+    assert 100 < widths["a.b"] < 110  # type: ignore[operator]  # in the widest of the row groups
+    assert widths["a.b.c"] == 160
+
+
+def test_a_footer_does_not_tell_how_wide_a_text_is_that_is_written_once(tmp_path: Path) -> None:
+    rows = 10_000
+    columns = {
+        "same": ["x" * 5000] * rows,
+        "in lists": [["x" * 5000]] * rows,
+        "other": [f"{number:0200d}" for number in range(rows)],
+        "word": ["yes"] * rows,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    (source,) = dataset.find(str(tmp_path))
+    widths = ParquetReader().look(source).widths
+    assert widths["in lists"] is None
+    assert widths["word"] == widths["same"] == 4  # which stay dictionaries
+    assert widths["other"] is None or widths["other"] > 200
 
 
 def test_the_file_with_the_longest_texts_makes_the_pieces(repository: Path, tmp_path: Path) -> None:
@@ -106,3 +130,14 @@ def test_the_file_with_the_longest_texts_makes_the_pieces(repository: Path, tmp_
     package = package_of(repository)
     prepared = prepare(package, str(tmp_path / "in"), str(tmp_path / "out"), BatchOptions())
     assert prepared.batch_rows == 128  # of some 100 kB, 16 MiB
+
+
+@pytest.mark.parametrize(("value", "rows"), [([0.5] * 4, 131_072), (["x"], 32_768)])
+def test_pieces_are_small_where_no_footer_tells_how_wide_they_are(
+    repository: Path, tmp_path: Path, value: list[object], rows: int
+) -> None:
+    told = table(1000).append_column("lists", pa.array([value] * 1000))
+    pq.write_table(told, tmp_path / "in.parquet")
+    package = package_of(repository)
+    prepared = prepare(package, str(tmp_path / "in.parquet"), str(tmp_path / "out"), BatchOptions())
+    assert prepared.batch_rows == rows

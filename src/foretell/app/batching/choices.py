@@ -44,7 +44,7 @@ class BatchSettings(Readable):
         Field(description="End there, leave it out, or write it apart with what is wrong"),
     ] = "fail"
     batch_rows: Annotated[
-        int | None, Field(ge=1, description="Rows that are scored at once [some 4 MiB of them]")
+        int | None, Field(ge=1, description="Rows that are scored at once [4 to 16 MiB of them]")
     ] = None
     part_rows: Annotated[
         int, Field(ge=1, description="Rows of a part: what is committed, and resumed, at once")

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from foretell.core.datatype import Datatype
 from foretell.transports.batch.dataset import Source
 from foretell.transports.batch.reading.forms import READERS
 from foretell.transports.batch.reading.pieces import Layout, Piece, Wanted
 from foretell.transports.batch.reading.typed import fixed_bytes, type_of
 
-_PIECE_BYTES = 16 * 2**20
+_PIECE_BYTES, _CAREFUL_BYTES = 16 * 2**20, 4 * 2**20
 _LEAST_ROWS, _MOST_ROWS = 64, 131_072
-_UNTOLD_BYTES = 32  # of texts and lists, about
+_LOOSE_BYTES = 32  # of a text or a list, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +145,28 @@ class PartStream:
         )
 
 
-def batch_rows_of(wanted: Wanted, widths: Mapping[str, int]) -> int:
+def batch_rows_of(wanted: Wanted, widths: Mapping[str, int | None], *, careful: bool) -> int:
     """Rows of a piece: about 16 MiB of what is read, as wide as its columns are.
 
-    `widths`: what files tell of those whose values have no size in common.
+    `widths`: what files tell of columns whose values have no size in common. Where they do not, or
+    `careful`, since nobody knows what a model makes of its rows on the way: a quarter of it.
     """
     width = 0
     for feed in wanted.feeds:
         elements = 1
         for size in feed.field.shape:
             elements *= max(size, 1)
-        width += max([8 * elements, *(widths.get(name, 0) for name in feed.columns)])
+        width += 8 * elements
+        if feed.field.datatype is Datatype.BYTES or feed.field.shape:
+            told = [widths.get(name) for name in feed.columns]
+            width += sum(size or 0 for size in told)
+            careful |= None in told
     fed = {name for feed in wanted.feeds for name in feed.columns}
-    for told in wanted.carried:
-        if told.name not in fed:
-            width += fixed_bytes(told.type) or widths.get(told.name, _UNTOLD_BYTES)
-    most = max(_PIECE_BYTES // max(width, 1), _LEAST_ROWS)
-    return min(1 << (most.bit_length() - 1), _MOST_ROWS)
+    for column in wanted.carried:
+        if column.name not in fed:
+            own = fixed_bytes(column.type)
+            loose = own or widths.get(column.name)
+            width += own or max(loose or 0, _LOOSE_BYTES)
+            careful |= loose is None
+    most = (_CAREFUL_BYTES if careful else _PIECE_BYTES) // max(width, 1)
+    return min(1 << (max(most, _LEAST_ROWS).bit_length() - 1), _MOST_ROWS)

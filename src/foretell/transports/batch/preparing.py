@@ -27,6 +27,7 @@ from foretell.transports.batch.parts import Stretch, batch_rows_of, stretches_of
 from foretell.transports.batch.reading.forms import READERS
 from foretell.transports.batch.reading.pieces import Layout, Wanted
 from foretell.transports.batch.scoring.answers import Answers
+from foretell.transports.batch.scoring.loading import is_graph
 from foretell.transports.batch.storage.clouds import is_url
 from foretell.transports.batch.writing import Style
 
@@ -109,7 +110,9 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
     choices = Choices(options.columns, options.keep, folders=not single)
     found = list(zip(sources, layouts, strict=True))
     plan = plan_of(signature, found, choices, answers.schema, style.unwritable)
-    batch_rows = options.batch_rows or batch_rows_of(plan.wanted[0], _widest(layouts))
+    batch_rows = options.batch_rows or batch_rows_of(
+        plan.wanted[0], _widest(layouts), careful=not is_graph(package)
+    )
     stops = _stops(sources, layouts, plan.wanted, options.limit, batch_rows)
     stretches = tuple(
         stretch
@@ -120,12 +123,13 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
     return Prepared(output, single, style, sources, layouts, plan, stretches, batch_rows)
 
 
-def _widest(layouts: Sequence[Layout]) -> dict[str, int]:
-    """Of each column, the widest that a file tells of."""
-    found: dict[str, int] = {}
+def _widest(layouts: Sequence[Layout]) -> dict[str, int | None]:
+    """Of each column, the widest that a file tells of; None where one of them does not."""
+    found: dict[str, int | None] = {}
     for layout in layouts:
         for name, width in layout.widths.items():
-            found[name] = max(width, found.get(name, 0))
+            known = found.get(name, 0)
+            found[name] = None if width is None or known is None else max(width, known)
     return found
 
 

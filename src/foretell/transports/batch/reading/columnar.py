@@ -32,6 +32,8 @@ _BUFFER_BYTES = 2**20
 _PLAIN_BYTES = 4
 """A text that is not in a dictionary takes as many for its length alone."""
 
+_DICTIONARY_BYTES = 2 * 2**20
+
 _ARROW_FILE = b"ARROW1"
 _OLD_FEATHER = b"FEA1"
 _END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
@@ -111,25 +113,47 @@ def _sizes(parquet: Any) -> tuple[int, ...]:
     return tuple(told.row_group(number).num_rows for number in range(told.num_row_groups))
 
 
-def _widths(parquet: Any) -> dict[str, int]:
-    """The bytes of a row in each column whose values have no size in common.
+def _widths(parquet: Any) -> dict[str, int | None]:
+    """The bytes of a row in each column whose values have no size in common; None where untold.
 
     By the row group whose rows take most.
     """
-    loose = {told.name for told in parquet.schema_arrow if fixed_bytes(told.type) is None}
-    told = parquet.metadata
-    groups = (told.row_group(number) for number in range(told.num_row_groups if loose else 0))
-    widest = max(groups, key=lambda one: one.total_byte_size / max(one.num_rows, 1), default=None)
-    if widest is None:
+    schema, told = parquet.schema_arrow, parquet.metadata
+    loose = {column.name for column in schema if fixed_bytes(column.type) is None}
+    filled = [told.row_group(n) for n in range(told.num_row_groups if loose else 0)]
+    widest = max(
+        (group for group in filled if group.num_rows),
+        key=lambda group: group.total_byte_size / group.num_rows,
+        default=None,
+    )
+    leaves = [column.name for column in schema for _ in range(_leaves(column.type))]
+    if widest is None or len(leaves) != told.num_columns:
         return {}
-    found = dict.fromkeys(loose, 0)
-    for place in range(widest.num_columns):
-        column = widest.column(place)
-        path: str = column.path_in_schema
-        name = path if path in loose else path.partition(".")[0]
-        if name in loose:
-            found[name] += column.total_uncompressed_size
-    return {name: size // max(widest.num_rows, 1) for name, size in found.items()}
+    coded = set(_coded(told, list(loose)))
+    found: dict[str, int | None] = {name: 4 if name in coded else 0 for name in loose}
+    for place, name in enumerate(leaves):
+        size = found.get(name)
+        if size is not None and name not in coded:
+            bytes_of = _bytes(widest.column(place))
+            found[name] = None if bytes_of is None else size + bytes_of // widest.num_rows
+    return found
+
+
+def _leaves(told: pa.DataType) -> int:
+    """How many columns Parquet makes of one of this type."""
+    return sum(_leaves(told.field(n).type) for n in range(told.num_fields)) or 1
+
+
+def _bytes(chunk: Any) -> int | None:
+    """What the values of a column chunk take when they are read; None where it does not tell."""
+    if not chunk.physical_type.endswith("BYTE_ARRAY"):
+        return 8 * int(chunk.num_values)
+    size = int(chunk.total_uncompressed_size)
+    # Writers give dictionaries up that grow too large. A small chunk may have nothing but one, each
+    # of whose texts is read as often as it is named.
+    if chunk.has_dictionary_page and size < _DICTIONARY_BYTES + 4 * chunk.num_values:
+        return None
+    return size
 
 
 def _groups(sizes: Sequence[int], start: int, stop: int | None) -> tuple[list[int], int]:

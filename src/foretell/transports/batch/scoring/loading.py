@@ -11,8 +11,12 @@ from foretell.transports.batch.job import BatchOptions
 from foretell.transports.batch.scoring.answers import Answers
 from foretell.transports.batch.scoring.scorer import Scorer, in_blocks
 
-_GRAPH_ROWS = 8192
-_OTHERS_ROWS = 16_384  # what scikit-learn makes of them on the way may be a thousand columns wide
+_BLOCK_ROWS = 8192
+
+
+def is_graph(package: Package) -> bool:
+    """Whether a graph answers, of which it is known what it makes of rows, block by block."""
+    return package.manifest.steps[-1].runtime == "onnx"
 
 
 def takes_bulk(package: Package, batch_rows: int) -> bool:
@@ -26,7 +30,7 @@ def takes_bulk(package: Package, batch_rows: int) -> bool:
 def needs_processes(package: Package) -> bool:
     """Whether threads would take turns at the model, so that it wants a process for each."""
     example = package.manifest.signature.example
-    if package.manifest.steps[-1].runtime == "onnx" or example is None:
+    if is_graph(package) or example is None:
         return False
     loaded = fleet.load(package, kind=ExecutorKind.THREAD)
     return needs_process(loaded.predict, Batch.from_rows(loaded.signature.inputs, [example]))
@@ -44,9 +48,8 @@ def scorer_of(
     predict = loaded.predict
     if bulk:
         predict = loaded.in_bulk().predict
-    else:
-        is_graph = package.manifest.steps[-1].runtime == "onnx"
-        predict = in_blocks(predict, _GRAPH_ROWS if is_graph else _OTHERS_ROWS)
+    elif is_graph(package):
+        predict = in_blocks(predict, _BLOCK_ROWS)
     first_only = options.on_bad_row == "fail"
 
     def close() -> None:
