@@ -124,12 +124,12 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
 
 
 def _widest(layouts: Sequence[Layout]) -> dict[str, int | None]:
-    """Of each column, the widest that a file tells of; None where one of them does not."""
+    """Of each column, the widest that a file tells of; None where none of them does."""
     found: dict[str, int | None] = {}
     for layout in layouts:
         for name, width in layout.widths.items():
-            known = found.get(name, 0)
-            found[name] = None if width is None or known is None else max(width, known)
+            known = found.get(name)
+            found[name] = known if width is None else max(width, known or 0)
     return found
 
 
