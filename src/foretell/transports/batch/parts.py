@@ -145,7 +145,7 @@ class PartStream:
         )
 
 
-def batch_rows_of(wanted: Wanted, widths: Mapping[str, int | None], *, careful: bool) -> int:
+def batch_rows_of(wanted: Wanted, widths: Mapping[str, int], *, careful: bool) -> int:
     """Rows of a piece: about 16 MiB of what is read, as wide as its columns are.
 
     `widths`: what files tell of columns whose values have no size in common. Where they do not, or
@@ -158,15 +158,13 @@ def batch_rows_of(wanted: Wanted, widths: Mapping[str, int | None], *, careful: 
             elements *= max(size, 1)
         width += 8 * elements
         if feed.field.datatype is Datatype.BYTES or feed.field.shape:
-            told = [widths.get(name) for name in feed.columns]
-            width += sum(size or 0 for size in told)
-            careful |= None in told
+            width += sum(widths.get(name, 0) for name in feed.columns)
+            careful |= not widths.keys() >= set(feed.columns)
     fed = {name for feed in wanted.feeds for name in feed.columns}
     for column in wanted.carried:
         if column.name not in fed:
-            own = fixed_bytes(column.type)
-            loose = own or widths.get(column.name)
-            width += own or max(loose or 0, _LOOSE_BYTES)
-            careful |= loose is None
+            fixed = fixed_bytes(column.type)
+            width += fixed or max(widths.get(column.name, 0), _LOOSE_BYTES)
+            careful |= not (fixed or column.name in widths or column.name in wanted.constants)
     most = (_CAREFUL_BYTES if careful else _PIECE_BYTES) // max(width, 1)
     return min(1 << (max(most, _LEAST_ROWS).bit_length() - 1), _MOST_ROWS)

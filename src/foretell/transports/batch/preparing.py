@@ -123,13 +123,12 @@ def prepare(package: Package, place: str, output: str, options: BatchOptions) ->
     return Prepared(output, single, style, sources, layouts, plan, stretches, batch_rows)
 
 
-def _widest(layouts: Sequence[Layout]) -> dict[str, int | None]:
-    """Of each column, the widest that a file tells of; None where none of them does."""
-    found: dict[str, int | None] = {}
+def _widest(layouts: Sequence[Layout]) -> dict[str, int]:
+    """Of each column, the widest that a file tells of."""
+    found: dict[str, int] = {}
     for layout in layouts:
         for name, width in layout.widths.items():
-            known = found.get(name)
-            found[name] = known if width is None else max(width, known or 0)
+            found[name] = max(width, found.get(name, 0))
     return found
 
 

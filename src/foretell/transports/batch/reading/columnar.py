@@ -113,8 +113,8 @@ def _sizes(parquet: Any) -> tuple[int, ...]:
     return tuple(told.row_group(number).num_rows for number in range(told.num_row_groups))
 
 
-def _widths(parquet: Any) -> dict[str, int | None]:
-    """The bytes of a row in each column whose values have no size in common; None where untold.
+def _widths(parquet: Any) -> dict[str, int]:
+    """The bytes of a row in columns whose values have no size in common, where the file tells.
 
     By the row group whose rows take most.
     """
@@ -130,12 +130,14 @@ def _widths(parquet: Any) -> dict[str, int | None]:
     if widest is None or len(leaves) != told.num_columns:
         return {}
     coded = set(_coded(told, list(loose)))
-    found: dict[str, int | None] = {name: 4 if name in coded else 0 for name in loose}
+    found = {name: _PLAIN_BYTES if name in coded else 0 for name in loose}
     for place, name in enumerate(leaves):
-        size = found.get(name)
-        if size is not None and name not in coded:
-            bytes_of = _bytes(widest.column(place))
-            found[name] = None if bytes_of is None else size + bytes_of // widest.num_rows
+        if name in found and name not in coded:
+            size = _bytes(widest.column(place))
+            if size is None:
+                del found[name]
+            else:
+                found[name] += size // widest.num_rows
     return found
 
 

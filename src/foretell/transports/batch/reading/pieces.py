@@ -102,12 +102,12 @@ class Layout(NamedTuple):
 
     `schema` None: it is empty, and tells nothing. `groups` are the rows of each row group, where
     the form has such; else nobody knows how many rows there are. `widths`: the bytes that a row
-    takes in each column of texts or lists; None, and no entry, where the form does not tell.
+    takes in columns of texts and lists, of those where the form tells.
     """
 
     schema: pa.Schema | None
     groups: tuple[int, ...] | None = None
-    widths: Mapping[str, int | None] = {}
+    widths: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
