@@ -16,7 +16,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ANYTHING = ("*",)
-FRAMEWORKS = "joblib lightgbm mlflow numba numpy onnxruntime pandas scipy sklearn skops xgboost"
+FRAMEWORKS = (
+    "joblib lightgbm llvmlite mlflow numba numpy onnxruntime pandas scipy sklearn skops xgboost"
+)
 TELEMETRY = "numpy opentelemetry prometheus_client pyarrow structlog"
 DOOR = "core codecs engine"
 PACKING = "numpy onnx onnxmltools pandas pyarrow skl2onnx sklearn skops"

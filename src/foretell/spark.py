@@ -27,7 +27,7 @@ from foretell.transports.batch.preparing import answers_of
 from foretell.transports.batch.reading.columnar import piece_of
 from foretell.transports.batch.reading.pieces import Layout, Wanted
 from foretell.transports.batch.reading.typed import row_of
-from foretell.transports.batch.scoring.loading import is_graph, scorer_of, takes_bulk
+from foretell.transports.batch.scoring.loading import bulk_of, is_graph, scorer_of
 from foretell.transports.batch.scoring.scorer import Scored
 from foretell.transports.batch.writing import Style
 
@@ -65,7 +65,8 @@ def predict(
     plan = plan_of(found.manifest.signature, [(source, layout)], choices, answers.schema, _all_fits)
     schema = pa.schema([told.with_type(_plain(told.type)) for told in plan.schema])
     most = batch_rows_of(plan.wanted[0], layout.widths, careful=not is_graph(found))
-    told = (files_of(found), options, now, plan.wanted[0], takes_bulk(found, most), most)
+    bulk = bulk_of(found, most) is not None
+    told = (files_of(found), options, now, plan.wanted[0], bulk, most)
     shared = frame.sparkSession.sparkContext.broadcast(pickle.dumps(told))
     return frame.mapInArrow(_scorer(shared, schema), from_arrow_schema(schema))
 

@@ -125,8 +125,8 @@ from pathlib import Path
 from foretell.engine import fleet, repository
 
 loaded = fleet.load(repository.read(Path(sys.argv[1])))
-assert "numba" not in sys.modules, "a server opened the bulk form"
-sys.modules["numba"] = None  # not installed
+assert not {"llvmlite", "numba"} & set(sys.modules), "a server opened the bulk form"
+sys.modules["llvmlite"] = sys.modules["numba"] = None  # not installed
 assert loaded.for_bulk(20_000) is loaded
 """
 
@@ -159,7 +159,7 @@ def tree(tmp_path: Path) -> Callable[[], Manifest]:
 def test_packing_without_numba_tells_why_there_is_no_bulk_form(
     tree: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("numba", "foretell.runtimes.trees.kernel", "foretell.runtimes.trees.layout"):
+    for name in ("llvmlite", "numba", "foretell.runtimes.trees.native"):
         monkeypatch.setitem(sys.modules, name, None)
     manifest = tree()
     assert manifest.bulk is None

@@ -1,5 +1,6 @@
 """The kernel over trees: the sums of a plain walk, to the last bit, whatever the trees ask."""
 
+import errno
 import logging
 import math
 import os
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from subprocess import run
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from foretell.core.field import Array
 from foretell.errors import BadPackage
 from foretell.packing.compiling.drawing.forest import widened_splits
-from foretell.runtimes.trees import kernel
+from foretell.runtimes.trees import kernel, native
 from foretell.runtimes.trees.layout import block_rows, packed
 from foretell.runtimes.trees.table import TreeTable
 
@@ -136,11 +137,7 @@ def goes_left(table: TreeTable, node: int, row: list[float]) -> bool:
 
 
 def summed(table: TreeTable, matrix: Array) -> Array:
-    layout = packed(table)
-    block = block_rows(layout)
-    out = np.full((len(matrix), table.n_targets), np.nan, table.start.dtype)
-    kernel.ready(layout, block)(matrix, 0, len(matrix), layout, block, out)
-    return out
+    return native.Sums(packed(table))(matrix)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -233,16 +230,24 @@ def test_one_kernel_serves_many_threads_at_once() -> None:
 
 
 def test_nothing_is_compiled_for_a_model_alone() -> None:
-    for variant in VARIANTS.values():
-        summed(grown(5, **variant), np.zeros((3, N_COLUMNS)))
-    compiled: Any = kernel.ready(packed(grown(5)), 512)
-    # float32 and float64 splits, float32 and float64 sums
-    assert 1 <= len(compiled.signatures) <= 4
-    before = len(compiled.signatures)
-    for seed in range(6, 12):
+    for seed in range(5, 12):
         for variant in VARIANTS.values():
             summed(grown(seed, **variant), np.zeros((3, N_COLUMNS)))
-    assert len(compiled.signatures) == before
+    # float32 and float64 splits, float32 and float64 sums
+    assert 1 <= native._ready.cache_info().currsize <= 4
+
+
+def test_numbers_may_lie_as_they_like() -> None:
+    table = grown(8, depth=6, sets=True)
+    matrix = rows(8, 600, table)
+    apart = np.zeros((1200, 2 * N_COLUMNS))[::2, ::2]
+    apart[:] = matrix
+    odd = np.frombuffer(b"x" + matrix.tobytes(), np.uint8)[1:].view(np.float64)
+    fixed = matrix.copy()
+    fixed.flags.writeable = False
+    odd = odd.reshape(matrix.shape)
+    for way in (np.asfortranarray(matrix), apart, odd, fixed, matrix.astype(">f8")):
+        np.testing.assert_array_equal(summed(table, way), walked(table, matrix))
 
 
 def test_a_table_survives_its_file() -> None:
@@ -303,72 +308,115 @@ PROGRAM = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 import numpy as np
-from foretell.runtimes.trees.kernel import ready
-from foretell.runtimes.trees.layout import block_rows, packed
+from foretell.runtimes.trees.layout import packed
+from foretell.runtimes.trees.native import Sums
 from foretell.runtimes.trees.table import TreeTable
 
 table = TreeTable.from_bytes(open(sys.argv[1], "rb").read(), "trees")
-layout, matrix = packed(table), np.load(sys.argv[2])
-out = np.empty((len(matrix), table.n_targets))
-ready(layout, block_rows(layout))(matrix, 0, len(matrix), layout, block_rows(layout), out)
-np.save(sys.argv[3], out)
+np.save(sys.argv[3], Sums(packed(table))(np.load(sys.argv[2])))
+print("compiled" if "numba" in sys.modules else "read")
 """
 
 
-def asked_elsewhere(folder: Path, cache: str) -> str:
-    """What another process says that sums the trees of `folder`; its sums are right."""
-    table = grown(7, depth=6)
+class Elsewhere(NamedTuple):
+    """What another process did that summed trees: rightly."""
+
+    did: str
+    said: str
+
+
+def asked_elsewhere(folder: Path, environment: dict[str, str], **form: Any) -> Elsewhere:
+    """Sum trees in another process."""
+    table = grown(7, depth=6, **form)
     matrix = rows(7, 50, table)
     (folder / "trees").write_bytes(table.to_bytes())
     np.save(folder / "rows.npy", matrix)
-    command = [sys.executable, "-c", PROGRAM, "trees", "rows.npy", "sums.npy"]
     done = run(
-        command,
+        [sys.executable, "-c", PROGRAM, "trees", "rows.npy", "sums.npy"],
         cwd=folder,
-        env={**os.environ, "NUMBA_CACHE_DIR": cache},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(folder / "sums.npy"), walked(table, matrix))
-    return done.stderr
+    return Elsewhere(done.stdout.strip(), done.stderr)
 
 
-def test_the_compiled_kernel_is_kept_and_a_broken_one_is_done_without(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    assert asked_elsewhere(tmp_path, str(cache)) == ""
-    kept = [path for path in cache.rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept} == {".nbi", ".nbc"}
-    stamps = {path: path.stat().st_mtime_ns for path in kept}
-    assert asked_elsewhere(tmp_path, str(cache)) == ""
-    assert {path: path.stat().st_mtime_ns for path in kept} == stamps
-    for path in kept:
-        path.write_bytes(b"nonsense")
-        assert "not usable" in asked_elsewhere(tmp_path, str(cache))
+def keeping(python: object, user: object) -> dict[str, str]:
+    """Where Python keeps compiled files, and where the user's home is."""
+    return {"PYTHONPYCACHEPREFIX": str(python), "HOME": str(user)}
 
 
-def test_where_nothing_can_be_written_the_kernel_is_not_kept(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+NOWHERE = "/dev/null"
+
+
+def kept_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix == ".bin"]
+
+
+def test_the_compiled_kernel_is_kept_and_a_damaged_one_is_made_anew(tmp_path: Path) -> None:
+    where = keeping(tmp_path / "kept", NOWHERE)
+    assert asked_elsewhere(tmp_path, where) == ("compiled", "")
+    assert asked_elsewhere(tmp_path, where) == ("read", "")
+    (kept,) = kept_in(tmp_path)
+    code = kept.read_bytes()
+    for damaged in (b"", code[:5000] + b"x" + code[5001:]):
+        kept.write_bytes(damaged)
+        did, said = asked_elsewhere(tmp_path, where)
+        assert did == "compiled"
+        assert f"{kept} are damaged" in said
+        assert asked_elsewhere(tmp_path, where) == ("read", "")
+    assert kept_in(tmp_path) == [kept]
+
+
+def test_where_python_keeps_nothing_the_users_own_cache_does(tmp_path: Path) -> None:
+    where = keeping(NOWHERE, tmp_path / "home")
+    assert asked_elsewhere(tmp_path, where) == ("compiled", "")
+    assert asked_elsewhere(tmp_path, where) == ("read", "")
+    assert [path.parent for path in kept_in(tmp_path)] == [tmp_path / "home" / ".cache/foretell"]
+
+
+def test_where_nothing_can_be_kept_each_process_compiles(tmp_path: Path) -> None:
+    did, said = asked_elsewhere(tmp_path, keeping(NOWHERE, NOWHERE))
+    assert did == "compiled"
+    assert "compiled trees are not kept" in said
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_what_is_kept_asks_for_nothing_of_numba(tmp_path: Path, single: bool, narrow: bool) -> None:
+    summed(grown(7, single=single, narrow=narrow), np.zeros((1, N_COLUMNS)))
+    assert asked_elsewhere(tmp_path, {}, single=single, narrow=narrow) == ("read", "")
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Fixed:
-        def enable_caching(self) -> None:  # as numba says it of a folder without its rights
-            raise RuntimeError("cannot cache function: no locator available for file")
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(kernel, "_compiled", lambda function: Fixed())
+    monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(Path, "write_bytes", full)
     with caplog.at_level(logging.INFO):
-        assert isinstance(kernel._kept.__wrapped__(), Fixed)
-    assert "not kept" in caplog.text
+        native._keep("trees.bin", bytes(1000))
+    assert "No space left" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_that_fails_is_told_of_once_it_is_done_without(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_function_that_there_is_not_is_told_of_before_it_is_called(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(*_: object) -> None:
-        raise EOFError("Ran out of input")
-
-    monkeypatch.setattr(kernel, "_kept", lambda: broken)
-    layout = packed(grown(0))
-    with caplog.at_level(logging.WARNING):
-        assert kernel.ready(layout, 64) is not broken
-    assert "not usable" in caplog.text
+    asking = """
+declare double @no_such_function(double)
+define void @sums(ptr %told) {
+  %1 = call double @no_such_function(double 0.0)
+  ret void
+}
+"""
+    monkeypatch.setattr(kernel, "compiled", lambda *_: (asking, "sums"))
+    with pytest.raises(RuntimeError, match="ask for no_such_function, which there is not"):
+        native._compiled("float32", "float64", native._machine())

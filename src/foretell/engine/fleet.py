@@ -59,13 +59,6 @@ class Loaded:
         predict = bulk_predict(self.manifest, self.folder, self.predict, batch_rows, threads)
         return self if predict is None else replace(self, predict=predict)
 
-    def in_bulk(self, *, threads: int = 1) -> "Loaded":
-        """This version with its bulk form's `predict`, as it was chosen once.
-
-        Raises BadPackage when there is none or it cannot be read, MissingExtra.
-        """
-        return replace(self, predict=bulk_form(self.manifest, self.folder, threads))
-
 
 class Fleet:
     """Loaded versions by model, newest first; `default_model` answers targets that name none.
@@ -111,6 +104,15 @@ class Fleet:
 
     def _listed(self) -> str:
         return ", ".join(self.models) or "no models"
+
+
+def load_bulk(package: Package, *, threads: int = 1) -> Predict:
+    """Verify a package, and load its bulk form, as it was chosen once; many threads may call it.
+
+    Raises BadPackage when there is none or it cannot be read, MissingExtra.
+    """
+    verify(package)
+    return bulk_form(package.manifest, package.folder, threads)
 
 
 def load(package: Package, *, kind: ExecutorKind = ExecutorKind.AUTO, threads: int = 1) -> Loaded:

@@ -31,6 +31,7 @@ ABSENT = [
     "onnx",
     "skl2onnx",
     "numba",
+    "llvmlite",
 ]
 BLOCKER = f"""
 import sys

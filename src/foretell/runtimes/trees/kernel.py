@@ -11,30 +11,28 @@ Rules:
    a few levels at a time, and only the rows that are at no leaf go on.
 4. A set is a column like any other: it is 0 for the members of the set and 1 for others.
 5. Sums are made in the order of the trees: they are those of the original, to the last bit.
-6. It is compiled for a few dtypes, never for one model, and kept in a cache on disk, where there
-   is a folder for it. One that cannot be read is done without.
+6. It is compiled for a few dtypes, never for one model, and needs nothing of numba when it runs:
+   it makes no arrays, and raises nothing. `native` keeps its machine code, and calls it.
 
 Nothing here looks where it reads: `layout` makes the tables, `table` refuses wrong ones.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import carray, cfunc, njit  # type: ignore[attr-defined]  # its types tell less
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from foretell.core.field import Array
+from foretell.runtimes.trees.layout import Packed, dtypes_of
 
 _BESIDE = 8
 _ALL_AT_ONCE, _LEVELS = 9, 4
 """Trees with more levels below the first three are walked so many levels at a time."""
-
-_log = logging.getLogger("foretell.runtimes")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -42,40 +40,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def _compiled(function: _F) -> _F:
     made: Any = njit(nogil=True, error_model="numpy")(function)
     return cast("_F", made)
-
-
-class Packed(NamedTuple):
-    """What the kernel reads: of columns, of trees, of nodes, and what leaves add.
-
-    The first columns are the columns `used` of the matrix, with the smallest number in place of
-    what is missing where `missing_left` says so. The others are sets, a column of `going` each:
-    it has a row a category, one for what is none, and one for missing. Those from `set_first` n
-    to n + 1 ask for the matrix's column `set_used` n. `at_top` says which columns are asked for
-    in the first three levels.
-
-    `split` and `link` share their memory: node n is `split[2 n]` and `link[2 n + 1]`. `depth` is
-    that below the first three levels, -1 for a tree whose values are in `shallow`.
-    """
-
-    used: Array
-    missing_left: Array
-    set_used: Array
-    set_first: Array
-    going: Array
-    at_top: Array
-    base: Array
-    depth: Array
-    target: Array
-    width: Array
-    top_column: Array
-    top_split: Array
-    entry: Array
-    shallow: Array
-    split: Array
-    link: Array
-    leaf: Array
-    values: Array
-    start: Array
 
 
 @_compiled
@@ -210,21 +174,30 @@ def _descend(along: Array, split: Array, link: Array, at: Array, active: Array, 
             count = _on_their_way(link, at, active, count)
 
 
-def _sums(matrix: Array, start: int, stop: int, p: Packed, block: int, out: Array) -> None:
-    """Write the sums of rows `start` to `stop` of `matrix` [N, columns] to `out` [N, targets]."""
-    width = max(p.at_top.shape[0], 1)  # leaves alone look at a column, too, whatever is in it
-    across = np.empty((width, block), p.split.dtype)
-    # trees that end in their first three levels are not walked
-    along = np.empty((block if p.depth.max() > 0 else 0, width), p.split.dtype)
-    at, active = np.empty(block, np.uint64), np.empty(block, np.uint64)
-    sums = np.empty((p.start.shape[0], block), p.start.dtype)
-    for s in range(start, stop, block):
-        rows = matrix[s : min(s + block, stop)]
+@_compiled
+def _sums(
+    matrix: Array,
+    p: Packed,
+    out: Array,
+    across: Array,
+    along: Array,
+    at: Array,
+    active: Array,
+    sums: Array,
+) -> None:
+    """Write the sums of the rows of `matrix` [N, columns] to `out` [N, targets].
+
+    The others are memory for a block of rows, whose length is that of `at`.
+    """
+    block, start = len(at), 0
+    while start < len(matrix):
+        rows = matrix[start : min(start + block, len(matrix))]
         _load(rows, p, across, along)
         if len(p.set_used):
             _load_sets(rows, p, at, across, along)
         for t in range(len(sums)):
-            sums[t, :] = p.start[t]
+            for r in range(block):
+                sums[t, r] = p.start[t]
         for k in range(p.base.shape[0]):
             if p.depth[k] < 0:
                 _top(across, p, k, p.shallow, sums[p.target[k]], True)
@@ -240,40 +213,68 @@ def _sums(matrix: Array, start: int, stop: int, p: Packed, block: int, out: Arra
                     into[r] += p.values[leaves[at[r]] + j]
         for t in range(len(sums)):
             for r in range(len(rows)):
-                out[s + r, t] = sums[t, r]
+                out[start + r, t] = sums[t, r]
+        start += block
 
 
-Sums = Callable[[Array, int, int, Packed, int, Array], None]
-"""`_sums`, compiled: many threads may call it at once, and it lets others run meanwhile."""
+def _pointed(_typing: Any, address: Any) -> Any:
+    def pointed(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
-_compiling = threading.Lock()
-
-
-def ready(p: Packed, block: int) -> Sums:
-    """The kernel, compiled for the dtypes of `p`: read from its cache, or made now."""
-    nothing, none = np.empty((0, 1)), np.empty((0, len(p.start)), p.start.dtype)
-    with _compiling:
-        sums = _kept()
-        try:
-            sums(nothing, 0, 0, p, block, none)
-        except Exception as error:  # noqa: BLE001  what lies in the cache may be anything
-            _log.warning("the compiled trees in the cache are not usable: %r", error)
-            sums = _uncached()
-            sums(nothing, 0, 0, p, block, none)
-    return sums
+    return types.voidptr(address), pointed
 
 
-@functools.cache
-def _kept() -> Sums:
-    sums: Any = _compiled(_sums)
-    try:
-        sums.enable_caching()
-    except RuntimeError as error:
-        _log.info("compiled trees are not kept: %s", error)
-    made: Sums = sums
-    return made
+_pointer: Any = intrinsic(_pointed)
+"""An address, a whole number, as a pointer."""
 
 
-@functools.cache
-def _uncached() -> Sums:
-    return _compiled(_sums)
+@_compiled
+def _list(told: Array, place: int, dtype: Any) -> Any:
+    return carray(_pointer(told[place, 0]), told[place, 1], dtype)
+
+
+@_compiled
+def _table(told: Array, place: int, dtype: Any) -> Any:
+    return carray(_pointer(told[place, 0]), (told[place, 1], told[place, 2]), dtype)
+
+
+def compiled(split: Any, number: Any) -> tuple[str, str]:
+    """The kernel for splits and sums of these dtypes, in LLVM's language, and its function's name.
+
+    The function takes the address of an int64 table with a row for each array, of `Packed` and
+    then those of `_sums`: its address, its length, its width.
+    """
+    dtypes = dtypes_of(split, number)
+
+    def entry(place: Any) -> None:
+        told = carray(place, (26, 3))
+        p = Packed(
+            _list(told, 0, dtypes[0]),
+            _list(told, 1, dtypes[1]),
+            _list(told, 2, dtypes[2]),
+            _list(told, 3, dtypes[3]),
+            _table(told, 4, dtypes[4]),
+            _list(told, 5, dtypes[5]),
+            _list(told, 6, dtypes[6]),
+            _list(told, 7, dtypes[7]),
+            _list(told, 8, dtypes[8]),
+            _list(told, 9, dtypes[9]),
+            _table(told, 10, dtypes[10]),
+            _table(told, 11, dtypes[11]),
+            _table(told, 12, dtypes[12]),
+            _table(told, 13, dtypes[13]),
+            _list(told, 14, dtypes[14]),
+            _list(told, 15, dtypes[15]),
+            _list(told, 16, dtypes[16]),
+            _list(told, 17, dtypes[17]),
+            _list(told, 18, dtypes[18]),
+        )
+        matrix, out = _table(told, 19, np.float64), _table(told, 20, number)
+        across, along = _table(told, 21, split), _table(told, 22, split)
+        at, active = _list(told, 23, np.uint64), _list(told, 24, np.uint64)
+        _sums(matrix, p, out, across, along, at, active, _table(told, 25, number))
+
+    pointer: Any = types.CPointer
+    asked = types.void(pointer(types.int64))
+    made: Any = cfunc(asked, error_model="numpy")(entry)
+    return made.inspect_llvm(), made.native_name

@@ -13,16 +13,60 @@ Rules:
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from foretell.core.field import Array
-from foretell.runtimes.trees.kernel import Packed
 from foretell.runtimes.trees.table import TreeTable
 
 _LEVELS = 3
 _BETWEEN = 0.5
 _BLOCK_BYTES = 64 * 1024
 _LEAST_ROWS, _MOST_ROWS = 64, 512
+
+
+class Packed(NamedTuple):
+    """What the kernel reads: of columns, of trees, of nodes, and what leaves add.
+
+    The first columns are the columns `used` of the matrix, with the smallest number in place of
+    what is missing where `missing_left` says so. The others are sets, a column of `going` each:
+    it has a row a category, one for what is none, and one for missing. Those from `set_first` n
+    to n + 1 ask for the matrix's column `set_used` n. `at_top` says which columns are asked for
+    in the first three levels.
+
+    `split` and `link` share their memory: node n is `split[2 n]` and `link[2 n + 1]`. `depth` is
+    that below the first three levels, -1 for a tree whose values are in `shallow`.
+    """
+
+    used: Array
+    missing_left: Array
+    set_used: Array
+    set_first: Array
+    going: Array
+    at_top: Array
+    base: Array
+    depth: Array
+    target: Array
+    width: Array
+    top_column: Array
+    top_split: Array
+    entry: Array
+    shallow: Array
+    split: Array
+    link: Array
+    leaf: Array
+    values: Array
+    start: Array
+
+
+def dtypes_of(split: Any, number: Any) -> tuple[Any, ...]:
+    """Those of the arrays of a `Packed` whose splits and sums have these."""
+    whole, small = np.int64, np.int32
+    link = np.uint32 if split == np.float32 else np.uint64
+    columns = (whole, np.bool_, whole, whole, np.uint8, np.bool_)
+    trees = (whole, whole, small, small, whole, split, np.uint64, number)
+    return (*columns, *trees, split, link, small, number, number)
 
 
 def block_rows(packed: Packed) -> int:

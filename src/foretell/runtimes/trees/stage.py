@@ -26,6 +26,7 @@ from foretell.errors import BadPackage, MissingExtra
 from foretell.runtimes.onnx_files import OnnxStage, laid_out, open_graph
 from foretell.runtimes.stages import Known, StageFiles
 from foretell.runtimes.tables import Table, Tabulate
+from foretell.runtimes.trees.layout import packed
 from foretell.runtimes.trees.table import TreeTable
 
 _CHUNK_ROWS = 4096
@@ -60,8 +61,9 @@ class TreesStage:
         threads: int = 1,
     ) -> None:
         try:
-            from foretell.runtimes.trees.kernel import ready
-            from foretell.runtimes.trees.layout import block_rows, packed
+            from foretell.runtimes.trees.native import Sums
+
+            self._trees = Sums(packed(table))
         except ImportError as error:
             raise MissingExtra("install foretell[bulk]: numba is missing") from error
         self.known = Known()
@@ -72,10 +74,7 @@ class TreesStage:
             raise BadPackage(f"{after.file} does not take the sums of the trees")
         self._also = [name for name in asked if name != self._sums]
         self._casts = [_dtype(name) for name in options.get("casts", ())]
-        self._n_columns, self._n_targets = table.n_columns, table.n_targets
-        self._packed = packed(table)
-        self._block = block_rows(self._packed)
-        self._kernel = ready(self._packed, self._block)
+        self._n_columns = table.n_columns
         self._pool = ThreadPoolExecutor(threads, "trees") if threads > 1 else None
 
     def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
@@ -110,13 +109,12 @@ class TreesStage:
         matrix = self._matrix(feed)
         if matrix.ndim != 2 or matrix.shape[1] < self._n_columns:
             raise BadPackage(f"the trees read {self._n_columns} columns, not {matrix.shape[1:]}")
-        sums = np.empty((len(matrix), self._n_targets), self._packed.start.dtype)
-        self._kernel(matrix, 0, len(matrix), self._packed, self._block, sums)
+        sums = self._trees(matrix)
         also = {name: _part(feed, name) for name in self._also}
         return self._after.predict({self._sums: sums, **also})
 
     def _matrix(self, feed: dict[str, Array]) -> Array:
-        """What the trees read, as the kernel takes it: float64 numbers, row by row, writeable."""
+        """What the trees read."""
         if self._before is None:
             matrix = _part(feed, self._input)
         else:
@@ -126,7 +124,7 @@ class TreesStage:
         for dtype in self._casts:
             with np.errstate(over="ignore"):
                 matrix = matrix.astype(dtype, copy=False)
-        return np.require(matrix, np.float64, ["C", "W"])
+        return matrix
 
 
 def _part(feed: dict[str, Array], name: str) -> Array:

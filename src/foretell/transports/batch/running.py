@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 
 from foretell.core.manifest import Manifest
+from foretell.engine.executors import Predict
 from foretell.engine.repository import Package
 from foretell.transports.batch.committing import CommittedStream, Run
 from foretell.transports.batch.engines.elsewhere import Elsewhere, Engine, order_of
@@ -36,7 +37,7 @@ from foretell.transports.batch.ledger import (
 from foretell.transports.batch.parts import PartStream, name_of
 from foretell.transports.batch.preparing import Prepared, answers_of
 from foretell.transports.batch.report import Progress, Report
-from foretell.transports.batch.scoring.loading import needs_processes, scorer_of, takes_bulk
+from foretell.transports.batch.scoring.loading import bulk_of, needs_processes, scorer_of
 from foretell.transports.batch.scoring.scorer import Scorer
 from foretell.transports.batch.storage import Store, open_store
 from foretell.transports.batch.writing import join
@@ -90,7 +91,8 @@ def run(
     Workers of this process do it, or those of `engine`.
     """
     manifest = package.manifest
-    job, place = _job(package, prepared, options)
+    loaded_bulk = bulk_of(package, prepared.batch_rows)
+    job, place = _job(package, prepared, options, bulk=loaded_bulk is not None)
     store = open_store(place)
     _check_place(prepared, options, store)
     with open_ledger(store, job) as ledger:
@@ -98,19 +100,13 @@ def run(
         streams = list(_streams(prepared, ledger))
         if streams:
             ledger.reopen()
-        predicted_at = datetime.fromisoformat(ledger.predicted_at)
 
         def tick() -> None:
             ledger.held()
             hook(counts.progress())
 
         if streams and engine is None:
-            answers = answers_of(package, options, prepared.style, predicted_at)
-            apart = options.threads > 1 and not ledger.bulk and needs_processes(package)
-
-            def scorer() -> AbstractContextManager[Scorer]:
-                return closing(scorer_of(package, options, answers, bulk=ledger.bulk, apart=apart))
-
+            scorer = _scorers(package, prepared, options, ledger, loaded_bulk)
             shared = Run(prepared, options, store, ledger, counts)
             own = [CommittedStream(shared, stream) for stream in streams]
             Workers(own, scorer, workers=options.threads).run(tick, every_s)
@@ -125,6 +121,22 @@ def run(
     return report
 
 
+def _scorers(
+    package: Package,
+    prepared: Prepared,
+    options: BatchOptions,
+    ledger: Ledger,
+    loaded_bulk: Predict | None,
+) -> Callable[[], AbstractContextManager[Scorer]]:
+    """What makes the scorer of each worker of this process."""
+    predicted_at = datetime.fromisoformat(ledger.predicted_at)
+    answers = answers_of(package, options, prepared.style, predicted_at)
+    apart = options.threads > 1 and not ledger.bulk and needs_processes(package)
+    return lambda: closing(
+        scorer_of(package, options, answers, bulk=ledger.bulk, loaded_bulk=loaded_bulk, apart=apart)
+    )
+
+
 def parts_done(package: Package, prepared: Prepared, options: BatchOptions) -> int:
     """How many parts of a job are done already. Raises JobRefused, as `run` would."""
     job, place = _job(package, prepared, options)
@@ -133,11 +145,12 @@ def parts_done(package: Package, prepared: Prepared, options: BatchOptions) -> i
     return check_output(store, job)
 
 
-def _job(package: Package, prepared: Prepared, options: BatchOptions) -> tuple[Job, str]:
+def _job(
+    package: Package, prepared: Prepared, options: BatchOptions, *, bulk: bool = False
+) -> tuple[Job, str]:
     """The job as it is written down, and where."""
     manifest = package.manifest
     now = datetime.now(UTC).isoformat()
-    bulk = takes_bulk(package, prepared.batch_rows)
     digest = digest_of(package)
     job = Job(prepared.sources, manifest.name, manifest.version, digest, options, now, bulk)
     return job, _hidden(prepared.output) if prepared.single else prepared.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from foretell.core.batch import Batch
 from foretell.engine import fleet
+from foretell.engine.executors import Predict
 from foretell.engine.executors.choosing import ExecutorKind, needs_process
 from foretell.engine.executors.thread import ThreadExecutor
 from foretell.engine.repository import Package
@@ -19,12 +20,16 @@ def is_graph(package: Package) -> bool:
     return package.manifest.steps[-1].runtime == "onnx"
 
 
-def takes_bulk(package: Package, batch_rows: int) -> bool:
-    """Whether the package's bulk form is the faster one for pieces of so many rows."""
+def bulk_of(package: Package, batch_rows: int) -> Predict | None:
+    """The package's bulk form, where it is the faster one for pieces of so many rows.
+
+    Many threads may call it at once.
+    """
     if package.manifest.bulk is None:
-        return False
+        return None
     loaded = fleet.load(package, kind=ExecutorKind.THREAD)
-    return loaded.for_bulk(batch_rows) is not loaded
+    in_bulk = loaded.for_bulk(batch_rows)
+    return None if in_bulk is loaded else in_bulk.predict
 
 
 def needs_processes(package: Package) -> bool:
@@ -37,24 +42,29 @@ def needs_processes(package: Package) -> bool:
 
 
 def scorer_of(
-    package: Package, options: BatchOptions, answers: Answers, *, bulk: bool, apart: bool = False
+    package: Package,
+    options: BatchOptions,
+    answers: Answers,
+    *,
+    bulk: bool,
+    loaded_bulk: Predict | None = None,
+    apart: bool = False,
 ) -> Scorer:
     """A scorer with a model of its own, in its `bulk` form or not, or in a process `apart`.
 
-    A job takes one form for all its rows: their last bits may differ. Raises BadPackage,
-    MissingExtra.
+    A bulk form that is loaded already, `loaded_bulk`, is shared. A job takes one form for all its
+    rows: their last bits may differ. Raises BadPackage, MissingExtra.
     """
-    loaded = fleet.load(package, kind=ExecutorKind.PROCESS if apart else ExecutorKind.THREAD)
-    predict = loaded.predict
+    signature, first_only = package.manifest.signature, options.on_bad_row == "fail"
     if bulk:
-        predict = loaded.in_bulk().predict
-    elif is_graph(package):
-        predict = in_blocks(predict, _BLOCK_ROWS)
-    first_only = options.on_bad_row == "fail"
+        predict = loaded_bulk or fleet.load_bulk(package)
+        return Scorer(signature, predict, answers, first_only=first_only)
+    loaded = fleet.load(package, kind=ExecutorKind.PROCESS if apart else ExecutorKind.THREAD)
+    predict = in_blocks(loaded.predict, _BLOCK_ROWS) if is_graph(package) else loaded.predict
 
     def close() -> None:
         loaded.executor.close()
         if isinstance(loaded.executor, ThreadExecutor):  # its process ends before the job does
             loaded.executor.join()
 
-    return Scorer(loaded.signature, predict, answers, first_only=first_only, close=close)
+    return Scorer(signature, predict, answers, first_only=first_only, close=close)

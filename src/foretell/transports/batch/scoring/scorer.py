@@ -65,7 +65,7 @@ class Scorer:
         answers: Answers,
         *,
         first_only: bool = False,
-        close: Callable[[], None],
+        close: Callable[[], None] = lambda: None,
     ) -> None:
         self.close = close
         self._fields = signature.inputs
