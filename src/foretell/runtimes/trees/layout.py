@@ -24,6 +24,7 @@ _LEVELS = 3
 _BETWEEN = 0.5
 _BLOCK_BYTES = 64 * 1024
 _LEAST_ROWS, _MOST_ROWS = 64, 512
+_IS_SET, _COLUMN, _MISSING, _HALF = (np.uint64(each) for each in (63, 32, 31, 2**31 - 1))
 
 
 class Packed(NamedTuple):
@@ -136,19 +137,24 @@ def column_bits(itemsize: int) -> int:
 
 def _columns(table: TreeTable, inner: Array) -> tuple[dict[str, Array], Array]:
     """The columns that are made for the nodes, and every node's among them."""
-    is_set = table.sets >= 0
-    asked = np.column_stack([is_set, table.column, table.missing_left, table.sets])[inner]
-    known, spot = np.unique(asked, axis=0, return_inverse=True)
+    # in 64 bits, from the highest: whether it is a set, the column, missing_left, the set
+    place, is_set = np.maximum(table.sets, 0), (table.sets >= 0).astype(np.uint64)
+    asked = is_set << _IS_SET | table.column.astype(np.uint64) << _COLUMN
+    asked |= table.missing_left.astype(np.uint64) << _MISSING | place.astype(np.uint64)
+    known, spot = np.unique(asked[inner], return_inverse=True)
     column = np.zeros(len(inner), np.int64)
-    column[inner] = spot.ravel()
-    numbers, sets = known[known[:, 0] == 0], known[known[:, 0] == 1]
-    sources, first = np.unique(sets[:, 1], return_index=True)
+    column[inner] = spot
+    n_numbers = int(np.searchsorted(known, np.uint64(1) << _IS_SET))
+    source = (known >> _COLUMN & _HALF).astype(np.int64)
+    missing_left = (known >> _MISSING & np.uint64(1)).astype(np.bool_)
+    sets = (known & _HALF).astype(np.int64)[n_numbers:]
+    sources, first = np.unique(source[n_numbers:], return_index=True)
     columns = {
-        "used": numbers[:, 1].astype(np.int64),
-        "missing_left": numbers[:, 2].astype(np.bool_),
-        "set_used": sources.astype(np.int64),
-        "set_first": np.append(first, len(sets)).astype(np.int64),
-        "going": _going(table.words, sets[:, 2], sets[:, 3]),
+        "used": source[:n_numbers],
+        "missing_left": missing_left[:n_numbers],
+        "set_used": sources,
+        "set_first": np.append(first, len(sets)),
+        "going": _going(table.words, missing_left[n_numbers:], sets),
     }
     return columns, column
 
