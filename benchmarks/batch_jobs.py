@@ -35,14 +35,13 @@ _TEXT = (
     "(19 columns), repeated, by a pipeline of numbers with gaps and words. The usual recipe reads "
     "chunks of 100,000 rows as DataFrames, asks scikit-learn's `predict` and `predict_proba`, and "
     "writes them with pandas and pyarrow. Rates on one core are rows a second of CPU time, which "
-    "no other process disturbs, and start with the job: for trees, it loads numba first, for half "
-    "a second to a second, which two cores do no sooner; so these are measured on one alone. "
-    "*read*, *predict* and *write* are the parts of a job, each alone on one core, by the clock: "
-    "pyarrow reads all columns, the package predicts what was made ready before, pyarrow writes "
-    "what the job writes with its own defaults; *two cores over one* is of the round of each that "
-    "was disturbed least, of six times as many as the rest has; *of the slowest* is the rate of "
-    "the whole job on two cores over the least of the three. Peak memory, with two workers: "
-    "{small} million rows {small_mib:,.0f} MiB, {large} million rows {large_mib:,.0f} MiB."
+    "no other process disturbs, and start with the job. *read*, *predict* and *write* are the "
+    "parts of a job, each alone on one core, by the clock: pyarrow reads all columns, the package "
+    "predicts what was made ready before, pyarrow writes what the job writes with its own "
+    "defaults; *two cores over one* is of the round of each that was disturbed least, of six times "
+    "as many as the rest has; *of the slowest* is the rate of the whole job on two cores over the "
+    "least of the three. Peak memory, with two workers: {small} million rows {small_mib:,.0f} MiB, "
+    "{large} million rows {large_mib:,.0f} MiB."
 )
 TWO_CORES, OF_THE_SLOWEST = at_least(1.8), at_least(70, "%")
 PARTS = ("read", "predict", "write")
@@ -93,16 +92,14 @@ def _measure(effort: Effort, task: Task, case: Case, data: Path) -> dict[str, li
         "one": ["foretell", package, str(data), str(out), "1"],
         "recipe": ["recipe", trained, str(data), f"{out}.parquet"],
     }
-    unbound: dict[str, list[str]] = {}
-    if task.apart:
-        for way in PARTS:
-            bound[way] = [way, package, str(data), f"{out}.parquet"]
-        unbound = {
-            "one, unbound": ["foretell", package, str(data), str(out), "1"],
-            "two": ["foretell", package, str(data), str(out), "2"],
-        }
+    for way in PARTS:
+        bound[way] = [way, package, str(data), f"{out}.parquet"]
+    unbound = {
+        "one, unbound": ["foretell", package, str(data), str(out), "1"],
+        "two": ["foretell", package, str(data), str(out), "2"],
+    }
     found: dict[str, list[Work]] = {way: [] for way in (*bound, *unbound)}
-    rounds = effort.rounds * (OF_BOTH_CORES if unbound else 1)
+    rounds = effort.rounds * OF_BOTH_CORES
     for number in range(rounds):
         ways = bound | unbound if number < effort.rounds else unbound
         for way, arguments in ways.items():
@@ -151,12 +148,9 @@ def _both_cores(found: Mapping[str, Sequence[Work]]) -> tuple[float, float]:
 
 def _cells(found: Mapping[str, Sequence[Work]]) -> tuple[str, ...]:
     rates = [f"{_cpu_rate(found[way]):,.0f}" for way in ("one", "recipe")]
-    told = (*rates, f"{_over_recipe(found):.2f}")
-    if "two" not in found:
-        return (*told, *[""] * (len(PARTS) + 2))
     cores, share = _both_cores(found)
     parts = [f"{_rate(found[way]):,.0f}" for way in PARTS]
-    return (*told, *parts, f"{cores:.2f}", f"{share:.0f} %")
+    return (*rates, f"{_over_recipe(found):.2f}", *parts, f"{cores:.2f}", f"{share:.0f} %")
 
 
 def _judge(task: Task, found: Mapping[str, Sequence[Work]]) -> list[Verdict]:
@@ -167,12 +161,11 @@ def _judge(task: Task, found: Mapping[str, Sequence[Work]]) -> list[Verdict]:
     if task.over_recipe is not None:
         says = f"{job}, one core: rows a second over the usual recipe's"
         verdicts.append(Verdict(says, task.over_recipe, _over_recipe(found)))
-    if task.apart:
-        cores, share = _both_cores(found)
-        says = f"{job}: rows a second on two cores over those on one"
-        verdicts.append(Verdict(says, TWO_CORES, cores))
-        says = f"{job}: its rate over that of its slowest part alone"
-        verdicts.append(Verdict(says, OF_THE_SLOWEST, share))
+    cores, share = _both_cores(found)
+    says = f"{job}: rows a second on two cores over those on one"
+    verdicts.append(Verdict(says, TWO_CORES, cores))
+    says = f"{job}: its rate over that of its slowest part alone"
+    verdicts.append(Verdict(says, OF_THE_SLOWEST, share))
     return verdicts
 
 

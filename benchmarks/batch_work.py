@@ -70,20 +70,20 @@ def _read(_package: str, data: str, _output: str) -> tuple[int, float, float]:
 
 def _predict(package: str, data: str, _output: str) -> tuple[int, float, float]:
     from foretell.core.batch import Batch
-    from foretell.engine import repository
-    from foretell.runtimes import load
+    from foretell.engine import fleet, repository
+    from foretell.engine.executors.choosing import ExecutorKind
     from foretell.transports.batch.scoring.scorer import accepted
 
     found = repository.read(Path(package))
-    servable = load(found.manifest, found.folder)
-    fields = servable.signature.inputs
+    loaded = fleet.load(found, kind=ExecutorKind.THREAD).for_bulk(_PREDICTED_ROWS)
+    fields = loaded.signature.inputs
     made = []
     for batch in _batches(data, [field.name for field in fields]):
         columns = [accepted(field, batch.column(field.name)) for field in fields]
         made.append(Batch.from_columns(fields, columns))
     with _Clock() as clock:
         for one in made:
-            servable.predict(one)
+            loaded.predict(one)
     return sum(map(len, made)), *clock.told()
 
 
