@@ -32,9 +32,11 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from foretell.core.field import Array
+from foretell.errors import MissingExtra
 from foretell.runtimes.trees.layout import Packed, block_rows, dtypes_of
 
 _NAME = "foretell_tree_sums"
+_SOURCES = ("kernel.py", "native.py")
 _DIGEST_BYTES = 32
 _ALIGNED = 64
 _MATRIX, _OUT, _MEMORY = 19, 20, 21
@@ -107,7 +109,7 @@ def _address(array: Array) -> int:
 
 @functools.cache
 def _ready(split: str, number: str) -> Callable[[int], None]:
-    """The kernel for these dtypes. Raises ImportError: to compile it, numba is missing."""
+    """The kernel for these dtypes. Raises MissingExtra when it cannot be compiled."""
     with _one_at_a_time:
         machine = _machine()
         name = _file_name(split, number, machine)
@@ -143,10 +145,22 @@ def _features() -> str:
 
 
 def _compiled(split: str, number: str, machine: Any) -> bytes:
-    """Machine code with one function, `_NAME`. Raises ImportError, RuntimeError."""
-    from foretell.runtimes.trees.kernel import compiled
+    """Machine code with one function, `_NAME`. Raises MissingExtra."""
+    try:
+        from foretell.runtimes.trees.kernel import compiled
+    except ImportError as error:
+        raise MissingExtra("install foretell[bulk]: numba is missing") from error
+    try:
+        return _object(*compiled(np.dtype(split).type, np.dtype(number).type), machine)
+    except Exception as error:  # of numba and LLVM: another release of theirs may raise anything
+        why = (str(error).strip() or repr(error)).splitlines()[0]
+        raise MissingExtra(
+            f"install another release of numba: {version('numba')} does not compile trees ({why})"
+        ) from error
 
-    text, entry = compiled(np.dtype(split).type, np.dtype(number).type)
+
+def _object(text: str, entry: str, machine: Any) -> bytes:
+    """An object file of LLVM's `text`. Raises RuntimeError when it asks for what there is not."""
     module = llvm.parse_assembly(_sealed(text))
     for part in (*module.functions, *module.global_variables):
         if part.name == entry:
@@ -174,15 +188,17 @@ def _sealed(text: str) -> str:
 
 def _file_name(split: str, number: str, machine: Any) -> str:
     """A name that no other code has."""
-    sources = [Path(__file__).with_name(name).read_bytes() for name in ("kernel.py", "native.py")]
-    told = (machine.triple, llvm.get_host_cpu_name(), _features(), split, number, *sources)
-    told += tuple(version(name) for name in ("llvmlite", "numba"))
+    told = [machine.triple, llvm.get_host_cpu_name(), _features(), split, number]
+    told += [version(name) for name in ("foretell", "llvmlite", "numba")]
+    with contextlib.suppress(OSError):  # where sources are not installed, the version tells
+        told += [Path(__file__).with_name(name).read_text() for name in _SOURCES]
     return f"trees-{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}.bin"
 
 
 def _folders() -> Iterator[Path]:
     """Where compiled code is kept, best first."""
-    yield Path(importlib.util.cache_from_source(__file__)).parent
+    with contextlib.suppress(NotImplementedError):  # Python keeps nothing
+        yield Path(importlib.util.cache_from_source(__file__)).parent
     with contextlib.suppress(RuntimeError):  # nobody's home
         yield Path.home() / ".cache" / "foretell"
 

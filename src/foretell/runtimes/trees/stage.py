@@ -29,7 +29,8 @@ from foretell.runtimes.tables import Table, Tabulate
 from foretell.runtimes.trees.layout import packed
 from foretell.runtimes.trees.table import TreeTable
 
-_CHUNK_ROWS = 4096
+_CHUNK_BYTES = 512 * 1024
+_LEAST_ROWS, _MOST_ROWS = 4096, 16_384
 _CASTS = {"float32": np.float32, "float64": np.float64}
 
 
@@ -75,6 +76,8 @@ class TreesStage:
         self._also = [name for name in asked if name != self._sums]
         self._casts = [_dtype(name) for name in options.get("casts", ())]
         self._n_columns = table.n_columns
+        fitting = _CHUNK_BYTES // (8 * max(table.n_columns, 1))
+        self._rows = min(max(fitting, _LEAST_ROWS), _MOST_ROWS)
         self._pool = ThreadPoolExecutor(threads, "trees") if threads > 1 else None
 
     def tabulator(self, inputs: tuple[Field, ...], options: Mapping[str, Any]) -> Tabulate:
@@ -96,8 +99,8 @@ class TreesStage:
             raise BadPackage("a step of trees must come first")
         n_rows = len(next(iter(table.values())))
         chunks = [
-            {name: part[start : start + _CHUNK_ROWS] for name, part in table.items()}
-            for start in range(0, n_rows, _CHUNK_ROWS)
+            {name: part[start : start + self._rows] for name, part in table.items()}
+            for start in range(0, n_rows, self._rows)
         ]
         run = map if self._pool is None else self._pool.map
         answers = list(run(self._chunk, chunks))

@@ -132,9 +132,15 @@ def _scorers(
     predicted_at = datetime.fromisoformat(ledger.predicted_at)
     answers = answers_of(package, options, prepared.style, predicted_at)
     apart = options.threads > 1 and not ledger.bulk and needs_processes(package)
-    return lambda: closing(
-        scorer_of(package, options, answers, bulk=ledger.bulk, loaded_bulk=loaded_bulk, apart=apart)
-    )
+    loaded = [loaded_bulk]  # the first worker's
+
+    def scorer() -> AbstractContextManager[Scorer]:
+        mine = loaded.pop() if loaded else None
+        return closing(
+            scorer_of(package, options, answers, bulk=ledger.bulk, loaded_bulk=mine, apart=apart)
+        )
+
+    return scorer
 
 
 def parts_done(package: Package, prepared: Prepared, options: BatchOptions) -> int:

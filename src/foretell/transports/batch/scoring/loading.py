@@ -21,10 +21,7 @@ def is_graph(package: Package) -> bool:
 
 
 def bulk_of(package: Package, batch_rows: int) -> Predict | None:
-    """The package's bulk form, where it is the faster one for pieces of so many rows.
-
-    Many threads may call it at once.
-    """
+    """The package's bulk form, where it is the faster one for pieces of so many rows."""
     if package.manifest.bulk is None:
         return None
     loaded = fleet.load(package, kind=ExecutorKind.THREAD)
@@ -52,8 +49,8 @@ def scorer_of(
 ) -> Scorer:
     """A scorer with a model of its own, in its `bulk` form or not, or in a process `apart`.
 
-    A bulk form that is loaded already, `loaded_bulk`, is shared. A job takes one form for all its
-    rows: their last bits may differ. Raises BadPackage, MissingExtra.
+    `loaded_bulk` is a bulk form that is loaded already. A job takes one form for all its rows:
+    their last bits may differ. Raises BadPackage, MissingExtra.
     """
     signature, first_only = package.manifest.signature, options.on_bad_row == "fail"
     if bulk:
