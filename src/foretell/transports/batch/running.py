@@ -132,10 +132,10 @@ def _scorers(
     predicted_at = datetime.fromisoformat(ledger.predicted_at)
     answers = answers_of(package, options, prepared.style, predicted_at)
     apart = options.threads > 1 and not ledger.bulk and needs_processes(package)
-    loaded = [loaded_bulk]  # the first worker's
+    loaded = iter([loaded_bulk])  # one worker's; the others load their own
 
     def scorer() -> AbstractContextManager[Scorer]:
-        mine = loaded.pop() if loaded else None
+        mine = next(loaded, None)
         return closing(
             scorer_of(package, options, answers, bulk=ledger.bulk, loaded_bulk=mine, apart=apart)
         )
