@@ -1,5 +1,6 @@
 """The bulk form: taken where it is measured to be faster, and never opened unasked."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -101,7 +102,7 @@ def test_the_plain_form_stays_where_the_extra_is_missing(
     loaded: fleet.Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing(*_: Any, **__: Any) -> None:
-        raise MissingExtra("install foretell[bulk]: numba is missing")
+        raise MissingExtra("install foretell[bulk]: trees need numba")
 
     monkeypatch.setattr("foretell.runtimes.load_bulk", missing)
     with caplog.at_level("INFO"):
@@ -129,6 +130,40 @@ assert not {"llvmlite", "numba"} & set(sys.modules), "a server opened the bulk f
 sys.modules["llvmlite"] = sys.modules["numba"] = None  # not installed
 assert loaded.for_bulk(20_000) is loaded
 """
+
+
+BROKEN = """
+import sys
+from pathlib import Path
+from foretell.engine import fleet, repository
+
+loaded = fleet.load(repository.read(Path(sys.argv[1])))
+sys.path.insert(0, sys.argv[2])
+assert loaded.for_bulk(20_000) is loaded
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "raises"),
+    [
+        ("numba", "AttributeError('module has no attribute types')"),
+        ("numba", "ImportError('Numba needs NumPy 2.3 or less')"),
+        ("llvmlite", "OSError('Could not find/load shared object file')"),
+    ],
+)
+def test_a_numba_that_cannot_be_imported_is_done_without(
+    boosted: Path, tmp_path: Path, library: str, raises: str
+) -> None:
+    (tmp_path / library).mkdir()
+    (tmp_path / library / "__init__.py").write_text(f"raise {raises}")
+    done = run(
+        [sys.executable, "-c", BROKEN, str(boosted), str(tmp_path)],
+        env=os.environ | {"PYTHONPYCACHEPREFIX": str(tmp_path / "kept"), "HOME": "/dev/null"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_server_never_opens_it_and_a_machine_without_numba_does_without(boosted: Path) -> None:

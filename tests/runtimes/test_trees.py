@@ -391,6 +391,50 @@ def test_what_is_kept_asks_for_nothing_of_numba(tmp_path: Path, single: bool, na
     assert asked_elsewhere(tmp_path, {}, single=single, narrow=narrow) == ("read", "")
 
 
+@pytest.mark.parametrize("setting", ["NUMBA_OPT=0", "NUMBA_DEBUGINFO=1"])
+def test_what_is_compiled_for_debugging_is_not_kept(tmp_path: Path, setting: str) -> None:
+    name, value = setting.split("=")
+    where = keeping(tmp_path / "kept", NOWHERE) | {name: value}
+    did, said = asked_elsewhere(tmp_path, where)
+    assert did == "compiled"
+    assert f"numba is set otherwise: {name.removeprefix('NUMBA_')}" in said
+    assert kept_in(tmp_path) == []
+
+
+def test_a_numba_that_compiles_nothing_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.core.config.DISABLE_JIT", 1)
+    with pytest.raises(MissingExtra, match=r"numba .* \(unset NUMBA_DISABLE_JIT\)"):
+        native._made("trees.bin", "float32", "float64", native._machine())
+
+
+FORKING = """
+import os, sys, threading, time
+from foretell.runtimes.trees import native
+
+held = threading.Thread(target=native._one_at_a_time.acquire)
+held.start()
+held.join()
+child = os.fork()
+if not child:
+    native._ready("float32", "float64")
+    os._exit(0)
+for _ in range(6000):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        sys.exit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.01)
+os.kill(child, 9)
+sys.exit("the child waits for a thread that it does not have")
+"""
+
+
+def test_a_child_does_not_wait_for_a_thread_of_its_parent() -> None:
+    done = run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_full_disk_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -418,6 +462,6 @@ define void @sums(ptr %told) {
 }
 """
     monkeypatch.setattr(kernel, "compiled", lambda *_: (asking, "sums"))
-    told = r"install another release of numba: .* \(.* ask for no_such_function, which there is not"
+    told = r"numba \S+ does not compile trees \(.* ask for no_such_function, which there is not\)"
     with pytest.raises(MissingExtra, match=told):
-        native._compiled("float32", "float64", native._machine())
+        native._made("trees.bin", "float32", "float64", native._machine())

@@ -24,7 +24,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import carray, cfunc, njit  # type: ignore[attr-defined]  # its types tell less
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 from foretell.core.field import Array
@@ -34,11 +34,24 @@ _BESIDE = 8
 _ALL_AT_ONCE, _LEVELS = 9, 4
 """Trees with more levels below the first three are walked so many levels at a time."""
 
+_USUAL = {
+    "OPT": 3,
+    "BOUNDSCHECK": None,
+    "DEBUGINFO_DEFAULT": 0,
+    "ENABLE_PROFILING": 0,
+    "LOOP_VECTORIZE": 1,
+    "EXTEND_VARIABLE_LIFETIMES": 0,
+    "LLVM_REFPRUNE_PASS": 1,
+    "LLVM_REFPRUNE_FLAGS": "all",
+    "CPU_NAME": None,
+}
+"""The settings of numba with which the kernel is as fast as it can be, by their names there."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _compiled(function: _F) -> _F:
-    made: Any = njit(nogil=True, error_model="numpy")(function)
+    made: Any = njit(error_model="numpy")(function)
     return cast("_F", made)
 
 
@@ -238,12 +251,19 @@ def _table(told: Array, place: int, dtype: Any) -> Any:
     return carray(_pointer(told[place, 0]), (told[place, 1], told[place, 2]), dtype)
 
 
+def unusual() -> list[str]:
+    """Which settings of numba make another kernel now: a slower one, as for debugging."""
+    return [name for name, usual in _USUAL.items() if getattr(config, name, usual) != usual]
+
+
 def compiled(split: Any, number: Any) -> tuple[str, str]:
     """The kernel for splits and sums of these dtypes, in LLVM's language, and its function's name.
 
     The function takes the address of an int64 table with a row for each array, of `Packed` and
-    then those of `_sums`: its address, its length, its width.
+    then those of `_sums`: its address, its length, its width. Raises what numba raises.
     """
+    if getattr(config, "DISABLE_JIT", 0):
+        raise RuntimeError("unset NUMBA_DISABLE_JIT")
     dtypes = dtypes_of(split, number)
 
     def entry(place: Any) -> None:

@@ -7,7 +7,8 @@ Rules:
 2. Such a file is for one processor, one pair of dtypes, and one version of all that made it; its
    name says so. It begins with the digest of the rest: one that was damaged is made anew.
 3. It lies where Python keeps its own compiled files of this folder, else in the user's cache
-   folder. Where neither can be written to, each process compiles for itself.
+   folder. Where neither can be written to, each process compiles for itself; so it does where
+   numba is set to compile otherwise than usual.
 4. What numba adds to the kernel for the case of an error or of an array it would have to free is
    left out, since the kernel has neither: what is kept asks for nothing that is numba's.
 """
@@ -20,6 +21,7 @@ import functools
 import hashlib
 import importlib.util
 import logging
+import os
 import re
 import threading
 import uuid
@@ -36,7 +38,8 @@ from foretell.errors import MissingExtra
 from foretell.runtimes.trees.layout import Packed, block_rows, dtypes_of
 
 _NAME = "foretell_tree_sums"
-_SOURCES = ("kernel.py", "native.py")
+_SOURCES = ("kernel.py", "layout.py", "native.py")
+_NOT_KEPT = "compiled trees are not kept, so each process compiles them, for seconds"
 _DIGEST_BYTES = 32
 _ALIGNED = 64
 _MATRIX, _OUT, _MEMORY = 19, 20, 21
@@ -47,6 +50,14 @@ _DATA = re.compile(r"^(?P<name>@_?Py\w+) = external.* global (?P<type>\S+)$", re
 
 _log = logging.getLogger("foretell.runtimes")
 _one_at_a_time = threading.Lock()
+
+
+def _forked() -> None:
+    global _one_at_a_time  # noqa: PLW0603 - a lock is not made anew in its place
+    _one_at_a_time = threading.Lock()  # whoever held it is not in this process
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Sums:
@@ -115,8 +126,7 @@ def _ready(split: str, number: str) -> Callable[[int], None]:
         name = _file_name(split, number, machine)
         code = _kept(name)
         if code is None:
-            code = _compiled(split, number, machine)
-            _keep(name, code)
+            code = _made(name, split, number, machine)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
@@ -144,19 +154,25 @@ def _features() -> str:
     return features
 
 
-def _compiled(split: str, number: str, machine: Any) -> bytes:
-    """Machine code with one function, `_NAME`. Raises MissingExtra."""
+def _made(name: str, split: str, number: str, machine: Any) -> bytes:
+    """Machine code with one function, `_NAME`, compiled now, and kept. Raises MissingExtra."""
     try:
-        from foretell.runtimes.trees.kernel import compiled
+        from foretell.runtimes.trees import kernel
+
+        code = _object(*kernel.compiled(np.dtype(split).type, np.dtype(number).type), machine)
     except ImportError as error:
-        raise MissingExtra("install foretell[bulk]: numba is missing") from error
-    try:
-        return _object(*compiled(np.dtype(split).type, np.dtype(number).type), machine)
+        raise MissingExtra(f"install foretell[bulk]: trees need numba ({error})") from error
     except Exception as error:  # of numba and LLVM: another release of theirs may raise anything
         why = (str(error).strip() or repr(error)).splitlines()[0]
         raise MissingExtra(
-            f"install another release of numba: {version('numba')} does not compile trees ({why})"
+            f"numba {version('numba')} does not compile trees ({why}); foretell[bulk] needs one "
+            "that does"
         ) from error
+    if told := kernel.unusual():
+        _log.warning("%s, since numba is set otherwise: %s", _NOT_KEPT, ", ".join(told))
+    else:
+        _keep(name, code)
+    return code
 
 
 def _object(text: str, entry: str, machine: Any) -> bytes:
@@ -167,7 +183,7 @@ def _object(text: str, entry: str, machine: Any) -> bytes:
             part.name = _NAME
         elif not part.is_declaration:
             part.linkage = "internal"
-        elif not part.name.startswith("llvm.") and not llvm.address_of_symbol(part.name):
+        elif not part.name.startswith("llvm."):
             raise RuntimeError(f"the compiled trees ask for {part.name}, which there is not")
     module.verify()
     code: bytes = machine.emit_object(module)
@@ -189,9 +205,11 @@ def _sealed(text: str) -> str:
 def _file_name(split: str, number: str, machine: Any) -> str:
     """A name that no other code has."""
     told = [machine.triple, llvm.get_host_cpu_name(), _features(), split, number]
-    told += [version(name) for name in ("foretell", "llvmlite", "numba")]
-    with contextlib.suppress(OSError):  # where sources are not installed, the version tells
+    told += [version(name) for name in ("llvmlite", "numba")]
+    try:
         told += [Path(__file__).with_name(name).read_text() for name in _SOURCES]
+    except OSError:  # they are not installed
+        told.append(version("foretell"))
     return f"trees-{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}.bin"
 
 
@@ -231,4 +249,4 @@ def _keep(name: str, code: bytes) -> None:
             failed.append(str(error))
         else:
             return
-    _log.info("compiled trees are not kept: %s", "; ".join(failed))
+    _log.warning("%s: %s; name a folder in PYTHONPYCACHEPREFIX", _NOT_KEPT, "; ".join(failed))

@@ -65,8 +65,8 @@ class TreesStage:
             from foretell.runtimes.trees.native import Sums
 
             self._trees = Sums(packed(table))
-        except ImportError as error:
-            raise MissingExtra("install foretell[bulk]: numba is missing") from error
+        except (ImportError, OSError) as error:  # which llvmlite raises when it lacks its library
+            raise MissingExtra(f"install foretell[bulk]: trees need numba ({error})") from error
         self.known = Known()
         self._before, self._after = before, after
         self._sums, self._input = str(options.get("sums")), str(options.get("input"))
