@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from foretell.app.gateway import envoy, reading, running
-from foretell.deploy.gateway.clusters import endpoints
+from foretell.deploy.gateway.clusters import clusters, endpoints
 from foretell.deploy.gateway.files import files, whole
 from foretell.deploy.gateway.messages import Contents, socket_address
 from foretell.deploy.gateway.plan import Gateway, Group, Strategy, Upstream
@@ -167,6 +167,13 @@ def test_new_servers_come_beside_the_old_ones_first() -> None:
         for one in found["endpoints"][0]["lb_endpoints"]
     ]
     assert [place["port_value"] for place in told] == [8001, 8002]
+
+
+@pytest.mark.parametrize(("upstream", "at_once"), [(HERE, True), (Upstream("server", 8080), False)])
+def test_a_well_server_that_no_look_up_tells_is_kept(upstream: Upstream, at_once: bool) -> None:
+    """A name server that begins anew knows nobody for a moment; then there would be no server."""
+    (cluster,) = clusters(Gateway((upstream,)), "/etc/envoy", Contents({}))
+    assert cluster["ignore_health_on_host_removal"] is at_once
 
 
 def test_keys_are_read_by_nobody_else(tmp_path: Path) -> None:

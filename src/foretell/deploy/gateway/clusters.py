@@ -92,7 +92,9 @@ def _cluster(gateway: Gateway, name: str, group: Group, folder: str | None) -> R
             "healthy_panic_threshold": {"value": 1},
             "update_merge_window": "0s",
         },
-        "ignore_health_on_host_removal": True,
+        # A server that was taken out of the list is gone. One that a look-up does not tell is asked
+        # until it seems unwell, too: name servers that begin anew know nobody for a moment.
+        "ignore_health_on_host_removal": is_of_addresses(group),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
