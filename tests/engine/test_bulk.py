@@ -78,10 +78,35 @@ def test_the_bulk_form_is_taken_for_many_rows_and_answers_alike(loaded: fleet.Lo
 
 
 def test_the_plain_form_stays_where_it_is_faster(
-    loaded: fleet.Loaded, monkeypatch: pytest.MonkeyPatch
+    loaded: fleet.Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(bulk, "_seconds", lambda predicts, make: [1.0, 1.5])
-    assert loaded.for_bulk(1000) is loaded
+    monkeypatch.setattr(bulk, "_seconds", lambda plain, bulk, make: [1.0, 1.5])
+    with caplog.at_level("INFO"):
+        assert loaded.for_bulk(1000) is loaded
+    assert "answers 1000 rows in 1000.00 ms, in bulk in 1500.00 ms" in caplog.text
+
+
+@pytest.mark.parametrize(("by_bulk", "calls"), [(0.001, 1), (0.003, 3), (0.02, 3)])
+def test_what_is_clearly_faster_is_measured_once(
+    loaded: fleet.Loaded, monkeypatch: pytest.MonkeyPatch, by_bulk: float, calls: int
+) -> None:
+    now = 0.0
+    asked = {"plain": 0, "bulk": 0}
+
+    def taking(seconds: float, form: str) -> Callable[[Batch], Batch]:
+        def predict(batch: Batch) -> Batch:
+            nonlocal now
+            now += seconds
+            asked[form] += 1
+            return batch
+
+        return predict
+
+    monkeypatch.setattr("foretell.engine.bulk.time.perf_counter", lambda: now)
+    make = bulk.varied(loaded.signature, 10)
+    found = bulk._seconds(taking(0.004, "plain"), taking(by_bulk, "bulk"), make)
+    assert found == pytest.approx([0.004, by_bulk])
+    assert asked == {"plain": calls, "bulk": calls}
 
 
 @pytest.mark.parametrize(("asked", "measured"), [(500, 500), (10**9, bulk.MOST_ROWS)])

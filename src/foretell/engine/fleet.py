@@ -106,13 +106,13 @@ class Fleet:
         return ", ".join(self.models) or "no models"
 
 
-def load_bulk(package: Package, *, threads: int = 1) -> Predict:
+def load_bulk(package: Package) -> Predict:
     """Verify a package, and load its bulk form, as it was chosen once; many threads may call it.
 
     Raises BadPackage when there is none or it cannot be read, MissingExtra.
     """
     verify(package)
-    return bulk_form(package.manifest, package.folder, threads)
+    return bulk_form(package.manifest, package.folder, threads=1)
 
 
 def load(package: Package, *, kind: ExecutorKind = ExecutorKind.AUTO, threads: int = 1) -> Loaded:
